@@ -1,0 +1,1 @@
+"""How a model comes to be: load the corpus, fit, calibrate, evaluate, promote."""
