@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loopwise.errors import InputError, LoopwiseError, ModelError, UsageError
-    from loopwise.service.predictor import AxisPrediction, Prediction, Predictor, Route, predict
+    from loopwise.service.predictor import AxisPrediction, Prediction, Predictor, predict
+    from loopwise.service.routes import Route
 
 _HOMES = {
     "AxisPrediction": "loopwise.service.predictor",
@@ -23,7 +24,7 @@ _HOMES = {
     "ModelError": "loopwise.errors",
     "Prediction": "loopwise.service.predictor",
     "Predictor": "loopwise.service.predictor",
-    "Route": "loopwise.service.predictor",
+    "Route": "loopwise.service.routes",
     "UsageError": "loopwise.errors",
     "predict": "loopwise.service.predictor",
 }

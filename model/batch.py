@@ -35,7 +35,6 @@ _CUE_IDS: Final = 1 << 24
 MAX_ROWS: Final = 1 << 14
 
 
-
 class BatchScorer:
     """Scores blocks of texts with a model file; threads may share one.
 
@@ -236,9 +235,7 @@ class _Parts:
         rows = np.concatenate([self.row_of[token_at], self.pair_rows, cue_rows])
         ids = np.concatenate([self.stream[token_at], self.pair + _PAIR_IDS, cue + _CUE_IDS])
         # In the order of the single scorer: a word, the pair that it ends; the cues at last.
-        order = np.concatenate(
-            [2 * token_at, 2 * self.pair_at + 3, 2 * self.starts[cue_rows + 1] + 2 + cue]
-        )
+        order = np.concatenate([2 * token_at, 2 * self.pair_at + 3, 2 * self.starts[cue_rows + 1] + 2 + cue])
         order -= 2 * self.starts[rows]
         keys = rows << 49 | ids << 24 | np.minimum(order, (1 << 24) - 1)
         keys.sort()
@@ -335,9 +332,7 @@ def tokenize_block(texts: pa.Array) -> TokenBlock:
     n_words = np.diff(np.searchsorted(begin_at, offsets))
     letters = spelling[inside]
     word_offsets = np.append(np.flatnonzero(begins[inside]), len(letters)).astype(np.int32)
-    words = pa.StringArray.from_buffers(
-        len(begin_at), pa.py_buffer(word_offsets), pa.py_buffer(letters)
-    )
+    words = pa.StringArray.from_buffers(len(begin_at), pa.py_buffer(word_offsets), pa.py_buffer(letters))
     return TokenBlock(words, n_words, marks)
 
 
@@ -365,6 +360,28 @@ def subword_sums(words: list[str], bucket_values: NDArray[np.float32]) -> Floats
         weights = bucket_values[distinct & 0xFFFFFFFF, column]
         sums[:, column] = np.bincount(distinct >> 32, weights=weights, minlength=len(words))
     return sums
+
+
+def estimate_prior(scorer: BatchScorer, texts: pa.Array, iterations: int = 500) -> dict[Axis, float]:
+    """Estimate the share of each axis' first class in a batch of texts.
+
+    Expectation maximisation of Saerens, Latinne and Decaestecker (2002), "Adjusting the outputs of a
+    classifier to new a priori probabilities", from log-odds under equal priors; kept in [0.02, 0.98].
+    """
+    blocks = [scorer.score(texts[i : i + MAX_ROWS]) for i in range(0, len(texts), MAX_ROWS)]
+    shares: dict[Axis, float] = {}
+    for axis in AXES:
+        odds = np.exp(np.concatenate([getattr(block, axis) for block in blocks] or [np.zeros(0)]))
+        second = 0.5
+        for _ in range(iterations if len(odds) else 0):
+            ratio = second / (1 - second)
+            updated = float(np.clip(np.mean(odds * ratio / (1 + odds * ratio)), 0.02, 0.98))
+            converged = abs(updated - second) < 1e-9
+            second = updated
+            if converged:
+                break
+        shares[axis] = 1 - second
+    return shares
 
 
 def _array(model: ModelFile, name: str, dtype: Any) -> NDArray[Any]:

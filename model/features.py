@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from itertools import pairwise
 from typing import Final
 
 #: Sub-words are byte n-grams of `<word>` with these lengths, hashed into `N_BUCKETS` buckets
@@ -79,7 +80,7 @@ def pairs(words: list[str]) -> list[str]:
     if not words:
         return []
     edged = [EDGE, *words, EDGE]
-    return [f"{a} {b}" for a, b in zip(edged, edged[1:], strict=False)]
+    return [f"{a} {b}" for a, b in pairwise(edged)]
 
 
 def cues(text: str, n_words: int) -> list[int]:

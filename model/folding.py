@@ -103,9 +103,7 @@ def fold(
     }
 
 
-def write_model(
-    folder: Path, arrays: dict[str, NDArray[Any]], fields: dict[str, Any], card: str
-) -> None:
+def write_model(folder: Path, arrays: dict[str, NDArray[Any]], fields: dict[str, Any], card: str) -> None:
     """Write a model folder: the weights, the card, and last the fields that name their hashes."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
@@ -115,5 +113,3 @@ def write_model(
     complete["sha256"] = {WEIGHTS_NAME: hashlib.sha256(weights).hexdigest()}
     text = json.dumps(complete, indent=1, ensure_ascii=False) + "\n"
     (folder / FIELDS_NAME).write_text(text, encoding="utf-8")
-
-

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.resources import as_file, files
 from math import isfinite, prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from loopwise.errors import ModelError
 from loopwise.model.features import CUES, N_BUCKETS
@@ -33,7 +33,8 @@ COLUMNS: Final = ("loop", "mode", "scope", "squared_norm")
 #: Per word, whether it is in the corpus or lexicon, and whether it marks English or another language.
 KNOWN, ENGLISH, FOREIGN = 1, 2, 4
 
-_FORMATS: Final = {"F32": "f", "U8": "B", "U32": "I", "U64": "Q"}
+_FORMATS: Final[dict[str, Literal["f", "B", "I", "Q"]]] = {"F32": "f", "U8": "B", "U32": "I", "U64": "Q"}
+_ITEM_BYTES: Final = {"F32": 4, "U8": 1, "U32": 4, "U64": 8}
 #: Name, safetensors type and number of dimensions of every array, and what it holds.
 _ARRAYS: Final = {
     "word_bytes": ("U8", 1),
@@ -69,7 +70,7 @@ class ModelFile:
 
     folder: Path
     fields: dict[str, Any]
-    arrays: dict[str, memoryview]
+    arrays: dict[str, memoryview[Any]]
 
     @classmethod
     def load(cls, folder: Path | str) -> ModelFile:
@@ -139,7 +140,7 @@ def _map(path: Path) -> mmap.mmap:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _parse_arrays(path: Path, data: mmap.mmap) -> dict[str, memoryview]:
+def _parse_arrays(path: Path, data: mmap.mmap) -> dict[str, memoryview[Any]]:
     """Parse the safetensors layout: header length, JSON header, data."""
     view = memoryview(data)
     header_bytes = int.from_bytes(view[:8], "little")
@@ -150,15 +151,15 @@ def _parse_arrays(path: Path, data: mmap.mmap) -> dict[str, memoryview]:
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: the header is not JSON") from error
     body = view[8 + header_bytes :]
-    arrays = {}
+    arrays: dict[str, memoryview[Any]] = {}
     for name, (dtype, n_dims) in _ARRAYS.items():
-        entry = header.get(name) if isinstance(header, dict) else None
         try:
+            entry = header[name]
             begin, end = entry["data_offsets"]
             shape = entry["shape"]
-            fits = entry["dtype"] == dtype and len(shape) == n_dims and 0 <= begin <= end <= len(body)
-            item = memoryview(b"").cast(_FORMATS[dtype]).itemsize
-            fits = fits and prod(shape) * item == end - begin
+            whole = all(type(n) is int for n in (begin, end, *shape))
+            fits = whole and entry["dtype"] == dtype and len(shape) == n_dims and 0 <= begin <= end <= len(body)
+            fits = fits and prod(shape) * _ITEM_BYTES[dtype] == end - begin
             fits = fits and (n_dims == 1 or shape[1] == len(COLUMNS))
         except (TypeError, KeyError, ValueError, IndexError):
             fits = False
@@ -168,7 +169,7 @@ def _parse_arrays(path: Path, data: mmap.mmap) -> dict[str, memoryview]:
     return arrays
 
 
-def _check_shapes(path: Path, arrays: dict[str, memoryview]) -> None:
+def _check_shapes(path: Path, arrays: dict[str, memoryview[Any]]) -> None:
     n_words = len(arrays["word_flags"])
     width = len(COLUMNS)
     offsets = arrays["word_offsets"]

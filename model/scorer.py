@@ -13,6 +13,8 @@ from loopwise.model.modelfile import COLUMNS, ENGLISH, FOREIGN, KNOWN, ModelFile
 
 WIDTH: Final = len(COLUMNS)
 _CACHE_LIMIT: Final = 1 << 16
+#: Characters of one text that are read; what follows is cut off, so that a log file stays cheap.
+MAX_TEXT_LENGTH: Final = 100_000
 #: Contributions smaller than this would read as 0.00 and are not shown.
 SHOWN_FROM: Final = 0.01
 
@@ -127,7 +129,7 @@ class Scorer:
         words = tokenize(text)
         tokens, known_pairs = self._tokens, self._pairs
         parts: dict[str, tuple[float, float]] = {}
-        scope = squared = 0.0
+        scope, squared = 0.0, 0.0
         n_known = n_english = n_foreign = 0
         previous_word, previous = EDGE, 0
         for word in (*words, EDGE):
@@ -172,9 +174,7 @@ class Scorer:
         )
 
 
-def strongest(
-    contributions: list[tuple[str, float]], k: int, sign: float = 1.0
-) -> list[tuple[str, float]]:
+def strongest(contributions: list[tuple[str, float]], k: int, sign: float = 1.0) -> list[tuple[str, float]]:
     """Return the `k` contributions of largest absolute value, strongest first, times `sign`.
 
     Those under `SHOWN_FROM` are left out; of two that are equally strong the earlier comes first.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,10 +88,8 @@ class TaskVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.max_idf_ = float(idf(np.ones(1))[0])
         pair_df = Counter({p: df for p, df in pair_df.items() if df >= self.min_df_pair})
         words_of_phrases = [tokenize(phrase) for phrase in self.phrases]
-        self.words_, self.word_idf_ = self._vocabulary(
-            word_df, idf, chain.from_iterable(words_of_phrases)
-        )
-        inner_pairs = (f"{a} {b}" for ws in words_of_phrases for a, b in zip(ws, ws[1:], strict=False))
+        self.words_, self.word_idf_ = self._vocabulary(word_df, idf, chain.from_iterable(words_of_phrases))
+        inner_pairs = (f"{a} {b}" for ws in words_of_phrases for a, b in pairwise(ws))
         self.pairs_, self.pair_idf_ = self._vocabulary(pair_df, idf, inner_pairs)
         self.bucket_idf_ = np.where(bucket_df >= self.min_df_subword, idf(bucket_df), 0.0)
         return self

@@ -44,7 +44,7 @@ class WordVectors:
     @cached_property
     def squared_norms(self) -> NDArray[np.float64]:
         """Squared length of each row, shape (n_words,)."""
-        return np.einsum("ij,ij->i", self.matrix, self.matrix, dtype=np.float64)
+        return np.asarray(np.einsum("ij,ij->i", self.matrix, self.matrix, dtype=np.float64))
 
     def head(self, n_words: int | None = None, n_dims: int | None = None) -> WordVectors:
         """The table cut to its first `n_words` words and `n_dims` dimensions, for ablations."""
@@ -54,7 +54,7 @@ class WordVectors:
 
     def save(self, path: Path) -> None:
         """Write the table as int8 with one scale a dimension, rows in the order of `words`."""
-        scale = np.abs(self.matrix).max(axis=0) / 127
+        scale = np.maximum(np.abs(self.matrix).max(axis=0), 1e-12) / 127
         quantised = np.round(self.matrix / scale).astype(np.int8)
         spelling = np.frombuffer("\n".join(self.words).encode(), dtype=np.uint8)
         tensors = {"words": spelling, "vectors": quantised, "scale": scale.astype(np.float32)}

@@ -14,7 +14,7 @@ from loopwise.errors import UsageError
 from loopwise.model.labels import AXES, Axis
 from loopwise.model.modelfile import ModelFile
 from loopwise.model.review import REASON_TEXTS, reason_code
-from loopwise.model.scorer import Scorer, strongest
+from loopwise.model.scorer import MAX_TEXT_LENGTH, Scorer, strongest
 from loopwise.service.routes import Route, Routes
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 #: How many features a prediction names on each axis; a column in a file holds the first three.
 TOP_FEATURES: Final = 8
-#: Characters of one text that are read; what follows is cut off, so that a log file stays cheap.
-MAX_TEXT_LENGTH: Final = 100_000
 _BLOCK: Final = 4096
 
 
@@ -262,7 +260,7 @@ class Predictor:
         return self.columns.predict_frame(frame, text)
 
     def map_batch(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-        """Return the seven columns for a batch of columns: ``dataset.map(predictor.map_batch, batched=True)``."""
+        """Return the seven columns for a batch: ``dataset.map(predictor.map_batch, batched=True)``."""
         return self.columns.map_batch(batch)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -55,6 +55,7 @@ def load_dataset(path: Path | str | None = None) -> datasets.Dataset:
         with as_file(files("loopwise.data") / CORPUS_NAME) as shipped:
             return load_dataset(shipped)
     # In memory, with a cache that goes away: loading leaves nothing behind in a home.
+    datasets.disable_progress_bars()
     with TemporaryDirectory(prefix="loopwise-") as cache:
         return datasets.Dataset.from_csv(
             str(path), features=FEATURES, cache_dir=cache, keep_in_memory=True, keep_default_na=False
@@ -87,7 +88,7 @@ class Corpus:
         rows = dataset.to_pandas()
         for axis in AXES:
             rows[axis] = dataset.features[axis].int2str(rows[axis].to_numpy())
-        rows = rows.astype({name: "string" for name in rows.columns})
+        rows = rows.astype(dict.fromkeys(rows.columns, "string"))
         return cls(rows, _read(LEXICON_NAME), _read(OUT_OF_SCOPE_NAME))
 
     def part(self, splits: Iterable[str]) -> Corpus:
@@ -108,11 +109,11 @@ class Corpus:
 
     def is_second(self, axis: Axis) -> NDArray[np.bool_]:
         """Return for each row whether its label is the second class of `axis`."""
-        return (self.rows[axis] == AXES[axis][1]).to_numpy(dtype=bool)
+        return np.asarray(self.rows[axis] == AXES[axis][1], dtype=bool)
 
     def is_sure(self, axis: Axis) -> NDArray[np.bool_]:
         """Return for each row whether its label on `axis` is sure."""
-        return (~self.rows["unsure"].isin([axis, "both"])).to_numpy(dtype=bool)
+        return np.asarray(~self.rows["unsure"].isin([axis, "both"]), dtype=bool)
 
     @property
     def fingerprint(self) -> str:

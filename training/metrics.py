@@ -141,7 +141,9 @@ def axis_figures(
         balanced_accuracy=interval(lambda t, p, c: balanced_accuracy(t, p)),
         macro_f1=interval(lambda t, p, c: _macro_f1(t, p)),
         calibration_error=interval(lambda t, p, c: expected_calibration_error(t == p, c)),
-        confusion=confusion_matrix(truth, predicted, labels=[False, True]).tolist() if n else [[0, 0], [0, 0]],
+        confusion=confusion_matrix(truth, predicted, labels=[False, True]).tolist()
+        if n
+        else [[0, 0], [0, 0]],
         classes=classes,
     )
 

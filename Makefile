@@ -1,0 +1,47 @@
+# Chores, one word each. `make demo` and `make test` share one environment, .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: help install demo test soak lint fix model corpus-check coverage bench peers clean
+
+help: ## Show the chores
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+install: $(STAMP) ## Install into .venv, with the test tools
+
+demo: $(STAMP) ## Classify the sample backlog
+	$(BIN)/loopwise predict "Fix the flaky login test" "Write the blog post about our move to Kubernetes"
+	$(BIN)/loopwise classify data/examples/backlog.csv -o $(VENV)/routed.csv
+	@$(BIN)/python -c "import csv; rows = list(csv.DictReader(open('$(VENV)/routed.csv', newline='', encoding='utf-8'))); print('\n'.join(f\"{r['loop']:<9} {r['mode']:<11} {r['title'][:70]}\" for r in rows[:12]))"
+	@echo "the whole result is in $(VENV)/routed.csv"
+
+test: $(STAMP) ## Run every kind of test, with small counts
+	$(BIN)/python -m pytest
+
+soak: $(STAMP) ## Run the crash, load and scale tests with their full counts
+	LOOPWISE_SOAK=1 $(BIN)/python -m pytest
+
+lint: $(STAMP) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict loopwise tests
+
+fix: $(STAMP) ## Put style right where a tool can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+model: $(STAMP) ## Rebuild the shipped model from the corpus
+	$(BIN)/python -m loopwise.training.shipped
+
+corpus-check: $(STAMP) ## Check the corpus and print its coverage
+	$(BIN)/python -m loopwise.training.corpus_check
+
+clean: ## Remove what the chores made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,275 @@
+"""Fit the two questions: one vectorizer, one logistic regression an axis, on rows and labelled words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from joblib import Parallel, delayed
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+
+from loopwise.model.features import tokenize
+from loopwise.model.labels import Axis
+from loopwise.model.vectorizer import TaskVectorizer
+from loopwise.model.vectors import WordVectors
+from loopwise.training.corpus import Corpus
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+#: The heads of a model in the order of the model file.
+HEADS: Final = ("loop", "mode", "scope")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything about training that can be varied.
+
+    Attributes
+    ----------
+    C : dict of str to float
+        Inverse strength of the L2 penalty, by head.
+    balanced : bool
+        Whether rows are weighted so that both classes of an axis weigh the same.
+    unsure_weight : float
+        Weight of a row whose label on the axis is unsure.
+    lexicon_weight : float
+        Weight of a lexicon entry of grade 2 or -2; grade 1 weighs half, grade 0 nothing.
+    use_lexicon, use_vectors : bool
+        Whether labelled words and borrowed meaning take part.
+    vectorizer : dict
+        Parameters of `TaskVectorizer`.
+    seed : int
+        Seeds the folds and everything else that is drawn.
+    """
+
+    C: dict[str, float] = field(default_factory=lambda: {"loop": 10.0, "mode": 10.0, "scope": 10.0})
+    balanced: bool = True
+    unsure_weight: float = 0.3
+    lexicon_weight: float = 1.0
+    use_lexicon: bool = True
+    use_vectors: bool = True
+    vectorizer: dict[str, Any] = field(default_factory=dict)
+    seed: int = 20261121
+
+    def with_(self, **changes: Any) -> Recipe:
+        """Return a copy with some fields changed."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for the model file and the search log."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class FittedHeads:
+    """A fitted vectorizer with its classifiers, not yet calibrated.
+
+    Attributes
+    ----------
+    vectorizer : TaskVectorizer
+    classifiers : dict of str to LogisticRegression
+        By head; ``decision_function`` points toward the second class, for scope toward being a task.
+    """
+
+    vectorizer: TaskVectorizer
+    classifiers: dict[str, LogisticRegression]
+
+    def decision_function(self, texts: Sequence[str]) -> dict[str, Floats]:
+        """Return the raw score of each text, by head."""
+        matrix = self.vectorizer.transform(texts)
+        return {head: clf.decision_function(matrix) for head, clf in self.classifiers.items()}
+
+
+@dataclass(frozen=True)
+class ExtraRows:
+    """Rows from outside the corpus: a user's labels.
+
+    Attributes
+    ----------
+    texts : list of str
+    second : dict of axis to ndarray of float
+        1 for the second class, 0 for the first, NaN where the axis was not labelled.
+    weight : float
+        Weight of each row next to a corpus row's 1.
+    words : DataFrame
+        Lexicon entries of the user: ``phrase, loop, mode``; weighted like `weight` rows.
+    """
+
+    texts: list[str]
+    second: dict[Axis, Floats]
+    weight: float
+    words: pd.DataFrame | None = None
+
+
+def fit(
+    corpus: Corpus,
+    recipe: Recipe,
+    vectors: WordVectors | None,
+    *,
+    heads: Sequence[str] = HEADS,
+    extra: ExtraRows | None = None,
+) -> FittedHeads:
+    """Fit the vectorizer on the corpus' rows and one classifier a head on rows and words.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        All of its rows are used.
+    recipe : Recipe
+    vectors : WordVectors or None
+        Borrowed meaning; taken where the recipe says so.
+    heads : sequence of str
+        Which of `HEADS` to fit.
+    extra : ExtraRows, optional
+        A user's labels.
+    """
+    lexicon = _merged_lexicon(corpus, extra) if recipe.use_lexicon else corpus.lexicon.iloc[:0]
+    phrases = list(lexicon["phrase"])
+    texts = corpus.texts + (extra.texts if extra else [])
+    vectorizer = TaskVectorizer(
+        phrases=phrases, vectors=vectors if recipe.use_vectors else None, **recipe.vectorizer
+    ).fit(texts)
+    rows = vectorizer.transform(texts)
+    words = vectorizer.transform_phrases(phrases)
+    classifiers = {}
+    for head in heads:
+        if head == "scope":
+            noise = vectorizer.transform(list(corpus.out_of_scope["text"]))
+            X = sp.vstack([rows[: len(corpus.texts)], noise]).tocsr()
+            y = np.arange(X.shape[0]) < len(corpus.texts)
+            weight = _balance(np.ones(len(y)), y)
+        else:
+            X, y, weight = _axis_data(head, corpus, recipe, lexicon, rows, words, extra)  # type: ignore[arg-type]
+        # Newton's method converges to the optimum itself, so that a retrain gives the same model
+        # on another machine; lbfgs stops somewhere near it.
+        classifier = LogisticRegression(C=recipe.C[head], solver="newton-cg", tol=1e-7, max_iter=200)
+        classifiers[head] = classifier.fit(X, y, sample_weight=weight)
+    return FittedHeads(vectorizer, classifiers)
+
+
+def _merged_lexicon(corpus: Corpus, extra: ExtraRows | None) -> pd.DataFrame:
+    """Return ``phrase, loop, mode, weight`` with one line for each folded phrase, the user's words first."""
+    base = corpus.lexicon[["phrase", "loop", "mode"]].assign(weight=1.0)
+    if extra is not None and extra.words is not None and len(extra.words):
+        own = extra.words[["phrase", "loop", "mode"]].assign(weight=extra.weight)
+        base = pd.concat([own, base[~base["phrase"].isin(own["phrase"])]])
+    folded = base.assign(phrase=[" ".join(tokenize(p)) for p in base["phrase"]])
+    folded = folded[folded["phrase"] != ""]
+    return folded.groupby("phrase", sort=True, as_index=False)[["loop", "mode", "weight"]].mean()
+
+
+def _axis_data(
+    axis: Axis,
+    corpus: Corpus,
+    recipe: Recipe,
+    lexicon: pd.DataFrame,
+    rows: sp.csr_matrix,
+    words: sp.csr_matrix,
+    extra: ExtraRows | None,
+) -> tuple[sp.csr_matrix, NDArray[np.bool_], Floats]:
+    """Return features, labels and weights of one axis: the rows, the user's rows, the labelled words."""
+    y = corpus.is_second(axis)
+    weight = np.where(corpus.is_sure(axis), 1.0, recipe.unsure_weight)
+    if extra is not None:
+        labelled = ~np.isnan(extra.second[axis])
+        y = np.concatenate([y, extra.second[axis] == 1])
+        weight = np.concatenate([weight, np.where(labelled, extra.weight, 0.0)])
+    if recipe.balanced:
+        weight = _balance(weight, y)
+    # Grades point to code and to interactive; scores point to the second class of each axis.
+    grades = lexicon[axis].to_numpy(dtype=np.float64) * (-1 if axis == "loop" else 1)
+    word_weight = np.abs(grades) / 2 * recipe.lexicon_weight * lexicon["weight"].to_numpy(dtype=np.float64)
+    word_y = grades > 0
+    if recipe.balanced and len(grades):
+        word_weight = _balance(word_weight, word_y)
+    used = word_weight > 0
+    return (
+        sp.vstack([rows, words[used]]).tocsr(),
+        np.concatenate([y, word_y[used]]),
+        np.concatenate([weight, word_weight[used]]),
+    )
+
+
+def _balance(weight: Floats, y: NDArray[np.bool_]) -> Floats:
+    """Scale weights so that both classes weigh the same, and all together what they weighed."""
+    total, second = weight.sum(), weight[y].sum()
+    if not 0 < second < total:
+        return weight
+    return np.asarray(weight * np.where(y, 0.5 * total / second, 0.5 * total / (total - second)))
+
+
+def out_of_fold(
+    corpus: Corpus,
+    recipe: Recipe,
+    vectors: WordVectors | None,
+    folds: Sequence[NDArray[np.int64]],
+    *,
+    heads: Sequence[str] = ("loop", "mode"),
+    drop: float = 0.0,
+    n_jobs: int = 2,
+    on_fold: Callable[[], None] | None = None,
+) -> dict[str, Floats]:
+    """Return the raw score of every row by a model that was not fitted on its fold.
+
+    Parameters
+    ----------
+    folds : sequence of ndarray of int
+        Row indices held out together; each row is in exactly one.
+    drop : float
+        Share of the words of held-out texts that are replaced by words that no model knows, to
+        imitate the vocabulary of strangers.
+    n_jobs : int
+        Processes.
+    on_fold : callable, optional
+        Called after each fold, for a progress bar.
+    """
+    scores = {head: np.zeros(len(corpus.rows)) for head in heads}
+    jobs = (delayed(_score_fold)(corpus, recipe, vectors, fold, heads, drop) for fold in folds)
+    results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
+    for fold, result in zip(folds, results, strict=True):
+        for head in heads:
+            scores[head][fold] = result[head]
+        if on_fold is not None:
+            on_fold()
+    return scores
+
+
+def _score_fold(
+    corpus: Corpus,
+    recipe: Recipe,
+    vectors: WordVectors | None,
+    held_out: NDArray[np.int64],
+    heads: Sequence[str],
+    drop: float,
+) -> dict[str, Floats]:
+    inside = np.ones(len(corpus.rows), dtype=bool)
+    inside[held_out] = False
+    rest = Corpus(corpus.rows[inside].reset_index(drop=True), corpus.lexicon, corpus.out_of_scope)
+    texts = [corpus.texts[i] for i in held_out]
+    if drop:
+        texts = [
+            with_unknown_words(text, drop, recipe.seed + i) for i, text in zip(held_out, texts, strict=True)
+        ]
+    return fit(rest, recipe, vectors, heads=heads).decision_function(texts)
+
+
+def with_unknown_words(text: str, share: float, seed: int) -> str:
+    """Return `text` with a `share` of its words taken away at random, as if no model knew them."""
+    rng = np.random.default_rng(seed)
+    return re.sub(r"\w+", lambda word: word[0] if rng.random() >= share else "", text)
+
+
+def folds_by(keys: Sequence[Any], n_folds: int, seed: int) -> list[NDArray[np.int64]]:
+    """Return row indices of `n_folds` parts in which rows of equal key stay together."""
+    codes = pd.factorize(np.asarray(keys, dtype=object))[0]
+    splitter = GroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
+    return [held_out for _, held_out in splitter.split(codes, groups=codes)]
