@@ -166,6 +166,10 @@ class CsvClassifier:
         returns = int(np.count_nonzero(array[np.maximum(record_ends - 1, 0)] == 13))
         if returns not in (0, len(record_ends)):
             return None
+        strip = 2 if returns else 1
+        offsets = np.concatenate([[0], record_ends + 1]).astype(np.int32)
+        if len(self.source.header) > 1 and np.diff(offsets).min(initial=strip + 1) == strip:
+            return None  # A blank line; Arrow would fill it with empty cells.
         columns = [f"c{i}" for i in range(len(self.source.header))]
         wanted = [columns[i] for i in self._text_at]
         try:
@@ -189,8 +193,6 @@ class CsvClassifier:
             return None
         parts = [column.combine_chunks() for column in table.columns]
         results = self._maker.columns(join_parts(parts, table.num_rows)).combine_chunks()
-        strip = 2 if returns else 1
-        offsets = np.concatenate([[0], record_ends + 1]).astype(np.int32)
         records = pa.BinaryArray.from_buffers(
             pa.binary(), len(record_ends), [None, pa.py_buffer(offsets), pa.py_buffer(data)]
         )
@@ -415,8 +417,9 @@ def _csv_text(cells: list[str], delimiter: str) -> str:
     if not cells:
         return ""
     out = io.StringIO(newline="")
-    csv.writer(out, delimiter=delimiter, lineterminator="").writerow(cells)
-    return out.getvalue()
+    # The writer quotes line breaks only if they are of its own kind: it is given both.
+    csv.writer(out, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+    return out.getvalue()[:-2]
 
 
 def _csv_line(cells: list[str], delimiter: str) -> bytes:

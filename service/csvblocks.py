@@ -139,9 +139,9 @@ class CsvSource:
             if not head and not more:
                 raise InputError(f"{name}: the file is empty; a header and rows were expected")
             raise InputError(f"{name}: the first line is blank; it should name the columns")
-        if b"\x00" in head[:65536]:
-            raise InputError(f"{name}: this is not a CSV: its first line holds NUL bytes")
         record, rest = _first_record(head)
+        if b"\x00" in record:
+            raise InputError(f"{name}: this is not a CSV: its first line holds NUL bytes")
         chosen = delimiter or _sniff(record)
         text = record.decode("utf-8", "surrogateescape")
         cells = next(csv.reader(io.StringIO(text, newline=""), delimiter=chosen), [])

@@ -86,7 +86,9 @@ def test_packed_files_are_known_by_their_ending(loopwise: Run, tmp_path: Path) -
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(BACKLOG.encode()))
     assert loopwise("classify", "b.csv.gz", "-o", "out.csv.zst").returncode == 0
     done = loopwise("classify", "out.csv.zst", "--prefix", "again_")
-    assert [row["again_loop"] for row in rows_of(done.stdout)] == [row["loop"] for row in rows_of(done.stdout)]
+    assert [row["again_loop"] for row in rows_of(done.stdout)] == [
+        row["loop"] for row in rows_of(done.stdout)
+    ]
 
 
 @pytest.mark.parametrize(
