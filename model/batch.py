@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache, cached_property
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 #: Distinct words remembered between blocks, at about 200 bytes each.
 _CACHE_LIMIT: Final = 1 << 18
-#: How a block's features are numbered: words, then pairs, then cues.
-_PAIR_IDS: Final = 1 << 23
-_CUE_IDS: Final = 1 << 24
+#: The largest position and the largest strength that are told apart when features are ranked.
+_LATEST: Final = (1 << 24) - 1
+_STRONGEST: Final = (1 << 24) - 1
 #: A text block holds fewer rows than this, so that row, feature and position fit one 64-bit key.
 MAX_ROWS: Final = 1 << 14
 
@@ -228,64 +228,85 @@ class _Parts:
     scale: Floats
 
     @cached_property
-    def _distinct(self) -> tuple[Ints, Ints, Ints, Ints]:
-        """Row, feature, number of times and first position of every distinct feature of every row."""
-        token_at = np.flatnonzero(self.is_word)
+    def _distinct(self) -> _Distinct:
+        """Every distinct feature of every row: words, pairs and cues are numbered one after the other."""
+        first_pair = len(self.vocabulary.names)
+        first_cue = first_pair + len(self.scorer._pair_values)
+        word_at = np.flatnonzero(self.is_word)
         cue_rows, cue = np.nonzero(self.cues)
-        rows = np.concatenate([self.row_of[token_at], self.pair_rows, cue_rows])
-        ids = np.concatenate([self.stream[token_at], self.pair + _PAIR_IDS, cue + _CUE_IDS])
+        rows = np.concatenate([self.row_of[word_at], self.pair_rows, cue_rows])
+        ids = np.concatenate([self.stream[word_at], self.pair + first_pair, cue + first_cue])
         # In the order of the single scorer: a word, the pair that it ends; the cues at last.
-        order = np.concatenate([2 * token_at, 2 * self.pair_at + 3, 2 * self.starts[cue_rows + 1] + 2 + cue])
+        order = np.concatenate([2 * word_at, 2 * self.pair_at + 3, 2 * self.starts[cue_rows + 1] + 2 + cue])
         order -= 2 * self.starts[rows]
-        keys = rows << 49 | ids << 24 | np.minimum(order, (1 << 24) - 1)
+        keys = rows << 49 | ids << 24 | np.minimum(order, _LATEST)
         keys.sort()
         first = np.flatnonzero(np.diff(keys >> 24, prepend=-1))
         times = np.diff(first, append=len(keys))
         keys = keys[first]
-        return keys >> 49, keys >> 24 & 0x1FFFFFF, times, keys & 0xFFFFFF
-
-    def _weights(self, ids: Ints, axis: int) -> Floats:
-        """The weight of each feature before the text's norm divides it."""
-        weights = np.zeros(len(ids))
-        is_cue, is_token = ids >= _CUE_IDS, ids < _PAIR_IDS
-        is_pair = ~(is_cue | is_token)
-        weights[is_token] = self.vocabulary.values[axis][ids[is_token]]
-        weights[is_pair] = self.scorer._pair_values[ids[is_pair] - _PAIR_IDS, axis]
-        weights[is_cue] = self.scorer._cue_values[ids[is_cue] - _CUE_IDS, axis]
-        return weights
+        rows = keys >> 49
+        return _Distinct(rows, keys >> 24 & 0x1FFFFFF, times * self.scale[rows], _LATEST - (keys & _LATEST))
 
     def top_features(self, axis: int, turned: NDArray[np.bool_], k: int) -> pa.Array:
-        rows, ids, times, order = self._distinct
-        values = self._weights(ids, axis) * times * self.scale[rows]
-        shown = np.flatnonzero(np.abs(values) >= SHOWN_FROM)
-        rows, ids, order, values = rows[shown], ids[shown], order[shown], values[shown]
-        rank = np.minimum(strength(np.abs(values)).astype(np.int64), (1 << 24) - 1)
-        by_strength = np.argsort(rows << 48 | ((1 << 24) - 1 - rank) << 24 | order)
-        rows, ids, values = rows[by_strength], ids[by_strength], values[by_strength]
-        first_of_row = np.searchsorted(rows, np.arange(len(turned) + 1))
-        kept = np.arange(len(rows)) - first_of_row[rows] < k
-        rows, ids, values = rows[kept], ids[kept], values[kept]
+        distinct = self._distinct
+        tables = (
+            self.vocabulary.values[axis],
+            self.scorer._pair_values[:, axis],
+            self.scorer._cue_values[:, axis],
+        )
+        values = np.concatenate(tables)[distinct.ids] * distinct.factor
+        size = np.abs(values)
+        rank = np.minimum(strength(size).astype(np.int64), _STRONGEST)
+        keys = np.where(size >= SHOWN_FROM, rank << 24 | distinct.earliness, 0)
+        # Every row has features, its length class at least, so that no segment is empty.
+        starts = np.searchsorted(distinct.rows, np.arange(len(turned)))
+        best_texts = []
+        for _ in range(k if len(turned) else 0):
+            best = np.maximum.reduceat(keys, starts)
+            at = np.flatnonzero((keys == best[distinct.rows]) & (keys > 0))
+            keys[at] = 0
+            best_texts.append(self._texts(distinct.rows[at], distinct.ids[at], values[at], turned))
+        if not best_texts:
+            return pa.array([""] * len(turned), pa.string())
+        return pc.binary_join_element_wise(*best_texts, ", ", null_handling="skip")
+
+    def _texts(self, rows: Ints, ids: Ints, values: Floats, turned: NDArray[np.bool_]) -> pa.Array:
+        """Return ``name +1.23`` for each of `rows`, null for the others."""
         cents = np.rint(np.where(turned[rows], -values, values) * 100).astype(np.int64)
         numbers = _cents_text().take(pa.array(np.clip(cents, -_MOST_CENTS, _MOST_CENTS) + _MOST_CENTS))
-        parts = pc.binary_join_element_wise(self._names(ids), numbers, " ")
-        offsets = np.searchsorted(rows, np.arange(len(turned) + 1)).astype(np.int32)
-        return pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), parts), ", ")
-
-    def _names(self, ids: Ints) -> pa.Array:
         distinct, inverse = np.unique(ids, return_inverse=True)
-        return pa.array([self._name(i) for i in distinct.tolist()], pa.string()).take(pa.array(inverse))
+        names = pa.array([self._name(i) for i in distinct.tolist()], pa.string()).take(pa.array(inverse))
+        texts = pc.binary_join_element_wise(names, numbers, " ")
+        place = np.full(len(turned), -1)
+        place[rows] = np.arange(len(rows))
+        return texts.take(pa.array(place, mask=place < 0))
 
     def _name(self, feature: int) -> str:
-        if feature >= _CUE_IDS:
-            return CUES[feature - _CUE_IDS]
-        if feature < _PAIR_IDS:
+        n_names = len(self.vocabulary.names)
+        if feature < n_names:
             return self.vocabulary.names[feature]
-        key = self.scorer._pair_keys[feature - _PAIR_IDS].as_py()
+        pair = feature - n_names
+        if pair >= len(self.scorer._pair_values):
+            return CUES[pair - len(self.scorer._pair_values)]
+        key = self.scorer._pair_keys[pair].as_py()
         first, second = (
             self.scorer._words[number - 1].as_py() if number else EDGE
             for number in (key >> 32, key & 0xFFFFFFFF)
         )
         return pair_name(first, second)
+
+
+class _Distinct(NamedTuple):
+    """The distinct features of a block, grouped by row.
+
+    `factor` is how often a feature occurs over the norm of its text; `earliness` is larger the
+    earlier it occurs first.
+    """
+
+    rows: Ints
+    ids: Ints
+    factor: Floats
+    earliness: Ints
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ _MASK: Final = 0xFFFFFFFF
 # a "#" of the text itself is punctuation like any other.
 _ASCII_FOLD: Final = {ord(d): "#" for d in "0123456789"} | {ord("#"): " ", ord("_"): " "}
 _FOLDED_WORD: Final = re.compile(r"(?:[^\W_]|#)+")
+# The combining marks that accents decompose into.
+_ACCENT: Final = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]")
 _DIGIT: Final = re.compile(r"\d")
 
 #: A text's first and last word are pairs too, with the edges of the text.
@@ -64,8 +66,7 @@ def fold(text: str) -> str:
     """
     if text.isascii():
         return text.lower().translate(_ASCII_FOLD)
-    decomposed = unicodedata.normalize("NFKD", text)
-    bare = "".join(c for c in decomposed if not unicodedata.combining(c))
+    bare = _ACCENT.sub("", unicodedata.normalize("NFKD", text))
     folded = _DIGIT.sub("#", bare.replace("#", " ").lower())
     return " ".join(_FOLDED_WORD.findall(folded))
 

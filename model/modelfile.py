@@ -158,7 +158,9 @@ def _parse_arrays(path: Path, data: mmap.mmap) -> dict[str, memoryview[Any]]:
             begin, end = entry["data_offsets"]
             shape = entry["shape"]
             whole = all(type(n) is int for n in (begin, end, *shape))
-            fits = whole and entry["dtype"] == dtype and len(shape) == n_dims and 0 <= begin <= end <= len(body)
+            fits = (
+                whole and entry["dtype"] == dtype and len(shape) == n_dims and 0 <= begin <= end <= len(body)
+            )
             fits = fits and prod(shape) * _ITEM_BYTES[dtype] == end - begin
             fits = fits and (n_dims == 1 or shape[1] == len(COLUMNS))
         except (TypeError, KeyError, ValueError, IndexError):
