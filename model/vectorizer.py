@@ -107,10 +107,15 @@ class TaskVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return {name: column for column, name in enumerate(known + added)}, weights
 
     @property
+    def n_lexical_(self) -> int:
+        """Number of columns before those of the vectors."""
+        return len(self.words_) + len(self.pairs_) + N_BUCKETS + len(CUES)
+
+    @property
     def n_features_(self) -> int:
         """Number of columns."""
         dims = 0 if self.vectors is None else self.vectors.matrix.shape[1]
-        return len(self.words_) + len(self.pairs_) + N_BUCKETS + len(CUES) + dims
+        return self.n_lexical_ + dims
 
     def transform(self, X: Iterable[str]) -> sp.csr_matrix:
         """Return the features of the texts `X`, shape (n_texts, n_features_), rows divided by their norm."""

@@ -80,7 +80,18 @@ def test_the_wheel_holds_the_tree_and_works_among_impostors(tmp_path: Path) -> N
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         content = b"../" + Path(name).name.encode() if name in links else (ROOT / name).read_bytes()
         (source / name).write_bytes(content)
-    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(source)]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        str(source),
+    ]
     done = subprocess.run(build, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     wheel = next(tmp_path.glob("loopwise-*.whl"))
@@ -107,7 +118,7 @@ def test_the_wheel_holds_the_tree_and_works_among_impostors(tmp_path: Path) -> N
         "from loopwise.model.vectors import WordVectors; print(len(WordVectors.shipped().words) > 1000); "
         "from loopwise.training.build import build; from loopwise.training.fit import Recipe; "
         "part = Corpus.shipped(); part = Corpus(part.rows.iloc[::40], part.lexicon[:50], part.out_of_scope); "
-        "built = build(part, Recipe(use_vectors=False), None, n_jobs=1); print(built.fields['corpus']['n_rows'])"
+        "built = build(part, Recipe(vector_heads=()), None, n_jobs=1); print(built.fields['corpus']['n_rows'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=hostile, env=os.environ | {"PYTHONPATH": str(site)},

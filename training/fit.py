@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+#: Folds only measure: they may stop a little earlier.
+_FOLD_TOLERANCE: Final = 1e-4
 #: The heads of a model in the order of the model file.
 HEADS: Final = ("loop", "mode", "scope")
 
@@ -41,10 +43,15 @@ class Recipe:
         Whether rows are weighted so that both classes of an axis weigh the same.
     unsure_weight : float
         Weight of a row whose label on the axis is unsure.
-    lexicon_weight : float
-        Weight of a lexicon entry of grade 2 or -2; grade 1 weighs half, grade 0 nothing.
-    use_lexicon, use_vectors : bool
-        Whether labelled words and borrowed meaning take part.
+    lexicon_weight : dict of axis to float
+        Weight of a lexicon entry of grade 2 or -2 next to a row's 1; grade 1 weighs half.
+    neutral_weight : float
+        Weight of an entry of grade 0, relative to `lexicon_weight`. It enters once with either label, so
+        that it draws the weight of its words toward nothing.
+    use_lexicon : bool
+        Whether labelled words take part.
+    vector_heads : tuple of str
+        The heads that see borrowed meaning.
     vectorizer : dict
         Parameters of `TaskVectorizer`.
     seed : int
@@ -54,9 +61,10 @@ class Recipe:
     C: dict[str, float] = field(default_factory=lambda: {"loop": 10.0, "mode": 10.0, "scope": 10.0})
     balanced: bool = True
     unsure_weight: float = 0.3
-    lexicon_weight: float = 1.0
+    lexicon_weight: dict[str, float] = field(default_factory=lambda: {"loop": 1.0, "mode": 2.0})
+    neutral_weight: float = 1.0
     use_lexicon: bool = True
-    use_vectors: bool = True
+    vector_heads: tuple[str, ...] = ("loop", "scope")
     vectorizer: dict[str, Any] = field(default_factory=dict)
     seed: int = 20261121
 
@@ -117,6 +125,7 @@ def fit(
     *,
     heads: Sequence[str] = HEADS,
     extra: ExtraRows | None = None,
+    tol: float = 1e-7,
 ) -> FittedHeads:
     """Fit the vectorizer on the corpus' rows and one classifier a head on rows and words.
 
@@ -131,12 +140,14 @@ def fit(
         Which of `HEADS` to fit.
     extra : ExtraRows, optional
         A user's labels.
+    tol : float
+        Where Newton's method stops; the default gives the same model on any machine.
     """
     lexicon = _merged_lexicon(corpus, extra) if recipe.use_lexicon else corpus.lexicon.iloc[:0]
     phrases = list(lexicon["phrase"])
     texts = corpus.texts + (extra.texts if extra else [])
     vectorizer = TaskVectorizer(
-        phrases=phrases, vectors=vectors if recipe.use_vectors else None, **recipe.vectorizer
+        phrases=phrases, vectors=vectors if recipe.vector_heads else None, **recipe.vectorizer
     ).fit(texts)
     rows = vectorizer.transform(texts)
     words = vectorizer.transform_phrases(phrases)
@@ -149,10 +160,14 @@ def fit(
             weight = _balance(np.ones(len(y)), y)
         else:
             X, y, weight = _axis_data(head, corpus, recipe, lexicon, rows, words, extra)  # type: ignore[arg-type]
-        # Newton's method converges to the optimum itself, so that a retrain gives the same model
-        # on another machine; lbfgs stops somewhere near it.
-        classifier = LogisticRegression(C=recipe.C[head], solver="newton-cg", tol=1e-7, max_iter=200)
-        classifiers[head] = classifier.fit(X, y, sample_weight=weight)
+        # Newton's method converges to the optimum itself; lbfgs stops somewhere near it.
+        classifier = LogisticRegression(C=recipe.C[head], solver="newton-cg", tol=tol, max_iter=200)
+        n_columns = vectorizer.n_features_ if head in recipe.vector_heads else vectorizer.n_lexical_
+        classifier.fit(X[:, :n_columns], y, sample_weight=weight)
+        unused = np.zeros((1, vectorizer.n_features_ - n_columns))
+        classifier.coef_ = np.hstack([classifier.coef_, unused])
+        classifier.n_features_in_ = vectorizer.n_features_
+        classifiers[head] = classifier
     return FittedHeads(vectorizer, classifiers)
 
 
@@ -187,15 +202,16 @@ def _axis_data(
         weight = _balance(weight, y)
     # Grades point to code and to interactive; scores point to the second class of each axis.
     grades = lexicon[axis].to_numpy(dtype=np.float64) * (-1 if axis == "loop" else 1)
-    word_weight = np.abs(grades) / 2 * recipe.lexicon_weight * lexicon["weight"].to_numpy(dtype=np.float64)
-    word_y = grades > 0
-    if recipe.balanced and len(grades):
+    scale = recipe.lexicon_weight[axis] * lexicon["weight"].to_numpy(dtype=np.float64)
+    graded, neutral = grades != 0, grades == 0
+    word_weight, word_y = (scale * np.abs(grades) / 2)[graded], grades[graded] > 0
+    if recipe.balanced and graded.any():
         word_weight = _balance(word_weight, word_y)
-    used = word_weight > 0
+    half = (scale * recipe.neutral_weight / 2)[neutral]
     return (
-        sp.vstack([rows, words[used]]).tocsr(),
-        np.concatenate([y, word_y[used]]),
-        np.concatenate([weight, word_weight[used]]),
+        sp.vstack([rows, words[graded], words[neutral], words[neutral]]).tocsr(),
+        np.concatenate([y, word_y, np.ones(len(half), dtype=bool), np.zeros(len(half), dtype=bool)]),
+        np.concatenate([weight, word_weight, half, half]),
     )
 
 
@@ -259,7 +275,7 @@ def _score_fold(
         texts = [
             with_unknown_words(text, drop, recipe.seed + i) for i, text in zip(held_out, texts, strict=True)
         ]
-    return fit(rest, recipe, vectors, heads=heads).decision_function(texts)
+    return fit(rest, recipe, vectors, heads=heads, tol=_FOLD_TOLERANCE).decision_function(texts)
 
 
 def with_unknown_words(text: str, share: float, seed: int) -> str:
