@@ -18,7 +18,7 @@ from loopwise.model import features
 from loopwise.model.features import CUES, EDGE, LENGTH_EDGES
 from loopwise.model.labels import AXES, Axis
 from loopwise.model.modelfile import COLUMNS, ENGLISH, FOREIGN, KNOWN, ModelFile
-from loopwise.model.scorer import SHOWN_FROM, Scorer, pair_name, strength
+from loopwise.model.scorer import RANKED_IN, SHOWN_FROM, Scorer, pair_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -256,7 +256,7 @@ class _Parts:
         )
         values = np.concatenate(tables)[distinct.ids] * distinct.factor
         size = np.abs(values)
-        rank = np.minimum(strength(size).astype(np.int64), _STRONGEST)
+        rank = np.minimum((size * RANKED_IN).astype(np.int64), _STRONGEST)
         keys = np.where(size >= SHOWN_FROM, rank << 24 | distinct.earliness, 0)
         # Every row has features, its length class at least, so that no segment is empty.
         starts = np.searchsorted(distinct.rows, np.arange(len(turned)))

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any, Final
+from typing import Final
 
 from loopwise.model.features import CUES, EDGE, cues, subword_buckets, tokenize
 from loopwise.model.modelfile import COLUMNS, ENGLISH, FOREIGN, KNOWN, ModelFile
@@ -17,10 +17,13 @@ _CACHE_LIMIT: Final = 1 << 16
 MAX_TEXT_LENGTH: Final = 100_000
 #: Contributions smaller than this would read as 0.00 and are not shown.
 SHOWN_FROM: Final = 0.01
+#: Contributions are ranked by their size in whole parts of 1 / `RANKED_IN`.
+RANKED_IN: Final = 4096
 
 #: Contribution to loop, to mode, to scope; squared norm; flags; 1-based word number or 0.
 Token = tuple[float, float, float, float, int, int]
-Pair = tuple[float, float, float, float]
+#: Contribution to loop, to mode, to scope; squared norm; how it is shown.
+Pair = tuple[float, float, float, float, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +115,13 @@ class Scorer:
         self._tokens[word] = entry
         return entry
 
-    def pair(self, key: int) -> Pair | None:
-        """Return the contributions and squared norm of a pair by its key, or None if it has none."""
+    def pair(self, key: int, first: str, second: str) -> Pair | None:
+        """Return what the model knows of the pair of two words by its key, or None."""
         i = bisect_left(self._pair_keys, key)
         entry: Pair | None = None
         if i < len(self._pair_keys) and self._pair_keys[i] == key:
             loop, mode, scope, norm = self._pair_values[i * WIDTH : (i + 1) * WIDTH]
-            entry = (loop, mode, scope, norm)
+            entry = (loop, mode, scope, norm, pair_name(first, second))
         if len(self._pairs) >= _CACHE_LIMIT:
             self._pairs = {}
         self._pairs[key] = entry
@@ -147,13 +150,13 @@ class Scorer:
                 parts[word] = (before[0] + t_loop, before[1] + t_mode) if before else (t_loop, t_mode)
             if (number or word is EDGE) and (previous or previous_word is EDGE):
                 key = previous << 32 | number
-                pair = known_pairs[key] if key in known_pairs else self.pair(key)
+                pair = known_pairs[key] if key in known_pairs else self.pair(key, previous_word, word)
                 if pair:
-                    squared += pair[3]
-                    scope += pair[2]
-                    name = pair_name(previous_word, word)
+                    p_loop, p_mode, p_scope, p_norm, name = pair
+                    squared += p_norm
+                    scope += p_scope
                     before = parts.get(name)
-                    parts[name] = (before[0] + pair[0], before[1] + pair[1]) if before else pair[:2]
+                    parts[name] = (before[0] + p_loop, before[1] + p_mode) if before else (p_loop, p_mode)
             previous_word, previous = word, number
         for cue in cues(text, len(words)):
             c_loop, c_mode, c_scope, c_norm = self._cues[cue]
@@ -179,18 +182,18 @@ def strongest(contributions: list[tuple[str, float]], k: int, sign: float = 1.0)
 
     Those under `SHOWN_FROM` are left out; of two that are equally strong the earlier comes first.
     """
-    shown = [c for c in contributions if abs(c[1]) >= SHOWN_FROM]
-    shown.sort(key=lambda c: -int(strength(abs(c[1]))))
-    return [(name, sign * value) for name, value in shown[:k]]
-
-
-def strength(size: Any) -> Any:
-    """Return how strong a contribution of absolute `size` counts, for ranking; compare the whole part."""
-    return size * 4096
+    ranked = [
+        (-int(abs(value) * RANKED_IN), place)
+        for place, (_, value) in enumerate(contributions)
+        if not -SHOWN_FROM < value < SHOWN_FROM
+    ]
+    ranked.sort()
+    shown = (contributions[place] for _, place in ranked[:k])
+    return [(name, sign * value) for name, value in shown]
 
 
 def pair_name(first: str, second: str) -> str:
     """Return how a pair is shown: ``a b``, or ``^a`` and ``b$`` at the edges of the text."""
-    if first is EDGE or first == EDGE:
+    if first == EDGE:
         return f"^{second}" if second != EDGE else "^$"
     return f"{first}$" if second == EDGE else f"{first} {second}"

@@ -151,7 +151,8 @@ def print_coverage(corpus: Corpus, console: Console) -> None:
 def _contrast_pairs(rows: pd.DataFrame) -> pd.Series:
     """Return for each row whether its group holds more than one label."""
     labels = rows["loop"] + rows["mode"]
-    differing = labels.groupby(rows["group"]).nunique() > 1
+    first = labels.groupby(rows["group"]).transform("first")
+    differing = (labels != first).groupby(rows["group"]).any()
     return (rows["group"] != "") & rows["group"].map(differing).fillna(False).astype(bool)
 
 

@@ -14,7 +14,7 @@ from loopwise.errors import InputError, UsageError
 from loopwise.model.batch import BatchScorer
 from loopwise.model.labels import AXES, Axis
 from loopwise.service.predictor import Predictor
-from loopwise.training.metrics import AxisFigures, Interval, axis_figures, balanced_accuracy, bootstrap
+from loopwise.training.metrics import AxisFigures, Interval, axis_figures, balanced_accuracy, mean_interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -215,7 +215,7 @@ def _routed(
     free = ~reviewed
 
     def share(values: Bools) -> Interval:
-        return bootstrap(lambda rows: float(values[rows].mean()), len(values), n_samples)
+        return mean_interval(values.astype(np.float64), n_samples)
 
     accuracy, by_class = {}, {}
     for axis, names in AXES.items():

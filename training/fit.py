@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 #: Folds only measure: they may stop a little earlier.
-_FOLD_TOLERANCE: Final = 1e-4
+FOLD_TOLERANCE: Final = 1e-4
 #: The heads of a model in the order of the model file.
 HEADS: Final = ("loop", "mode", "scope")
 
@@ -48,6 +48,8 @@ class Recipe:
     neutral_weight : float
         Weight of an entry of grade 0, relative to `lexicon_weight`. It enters once with either label, so
         that it draws the weight of its words toward nothing.
+    scope_word_weight : float
+        Weight of a lexicon entry as an example of a task, for the question whether a text is one.
     use_lexicon : bool
         Whether labelled words take part.
     vector_heads : tuple of str
@@ -63,6 +65,7 @@ class Recipe:
     unsure_weight: float = 0.3
     lexicon_weight: dict[str, float] = field(default_factory=lambda: {"loop": 1.0, "mode": 2.0})
     neutral_weight: float = 1.0
+    scope_word_weight: float = 0.3
     use_lexicon: bool = True
     vector_heads: tuple[str, ...] = ("loop", "scope")
     vectorizer: dict[str, Any] = field(default_factory=dict)
@@ -154,10 +157,7 @@ def fit(
     classifiers = {}
     for head in heads:
         if head == "scope":
-            noise = vectorizer.transform(list(corpus.out_of_scope["text"]))
-            X = sp.vstack([rows[: len(corpus.texts)], noise]).tocsr()
-            y = np.arange(X.shape[0]) < len(corpus.texts)
-            weight = _balance(np.ones(len(y)), y)
+            X, y, weight = _scope_data(corpus, recipe, vectorizer, rows[: len(corpus.texts)], words)
         else:
             X, y, weight = _axis_data(head, corpus, recipe, lexicon, rows, words, extra)  # type: ignore[arg-type]
         # Newton's method converges to the optimum itself; lbfgs stops somewhere near it.
@@ -213,6 +213,18 @@ def _axis_data(
         np.concatenate([y, word_y, np.ones(len(half), dtype=bool), np.zeros(len(half), dtype=bool)]),
         np.concatenate([weight, word_weight, half, half]),
     )
+
+
+def _scope_data(
+    corpus: Corpus, recipe: Recipe, vectorizer: TaskVectorizer, rows: sp.csr_matrix, words: sp.csr_matrix
+) -> tuple[sp.csr_matrix, NDArray[np.bool_], Floats]:
+    """Return features, labels and weights of the question whether a text is a task at all."""
+    noise = vectorizer.transform(list(corpus.out_of_scope["text"]))
+    tasks = rows.shape[0] + words.shape[0]
+    y = np.arange(tasks + noise.shape[0]) < tasks
+    weight = np.ones(len(y))
+    weight[rows.shape[0] : tasks] = recipe.scope_word_weight
+    return sp.vstack([rows, words, noise]).tocsr(), y, _balance(weight, y)
 
 
 def _balance(weight: Floats, y: NDArray[np.bool_]) -> Floats:
@@ -275,7 +287,7 @@ def _score_fold(
         texts = [
             with_unknown_words(text, drop, recipe.seed + i) for i, text in zip(held_out, texts, strict=True)
         ]
-    return fit(rest, recipe, vectors, heads=heads, tol=_FOLD_TOLERANCE).decision_function(texts)
+    return fit(rest, recipe, vectors, heads=heads, tol=FOLD_TOLERANCE).decision_function(texts)
 
 
 def with_unknown_words(text: str, share: float, seed: int) -> str:

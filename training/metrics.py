@@ -54,6 +54,11 @@ def bootstrap(
     return Interval(float(statistic(np.arange(n))), float(low), float(high))
 
 
+def mean_interval(values: Floats, n_samples: int = N_BOOTSTRAP) -> Interval:
+    """Return the mean of `values` with its bootstrap interval."""
+    return bootstrap(lambda rows: float(values[rows].mean()), len(values), n_samples)
+
+
 def balanced_accuracy(truth: Bools, predicted: Bools) -> float:
     """Return the mean of the recalls of the classes that occur in `truth`."""
     recalls = [(predicted[truth == c] == c).mean() for c in (False, True) if (truth == c).any()]

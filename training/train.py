@@ -21,7 +21,7 @@ from loopwise.training.build import BuiltModel, build
 from loopwise.training.card import model_card
 from loopwise.training.corpus import Corpus
 from loopwise.training.fit import Recipe
-from loopwise.training.metrics import Interval, bootstrap
+from loopwise.training.metrics import Interval, mean_interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,4 +122,4 @@ def correct_by_axis(model: ModelFile, corpus: Corpus) -> dict[Axis, NDArray[np.b
 def paired_difference(new: NDArray[np.bool_], old: NDArray[np.bool_]) -> Interval:
     """Return the difference of two accuracies on the same rows, with its bootstrap interval."""
     change = new.astype(np.float64) - old.astype(np.float64)
-    return bootstrap(lambda rows: float(change[rows].mean()), len(change))
+    return mean_interval(change)

@@ -1,0 +1,1 @@
+"""Measurements, never tests: speed against peers, quality against peers."""

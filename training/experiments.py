@@ -1,0 +1,199 @@
+"""Vary a recipe and measure it the hard way: the search behind the shipped model, and its ablations.
+
+Every trial is scored on whole hands left out with some of their words hidden, which behaves more like
+strangers' texts than random folds do, and on a labelled file where one is given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from loopwise.model.labels import AXES, Axis
+from loopwise.model.vectors import WordVectors
+from loopwise.training.build import HIDDEN_WORDS, N_FOLDS
+from loopwise.training.calibration import calibrate
+from loopwise.training.corpus import Corpus
+from loopwise.training.evaluate import LabelledTexts
+from loopwise.training.fit import FOLD_TOLERANCE, Recipe, fit, folds_by, out_of_fold
+from loopwise.training.metrics import Interval, balanced_accuracy, mean_interval
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one recipe measured.
+
+    Attributes
+    ----------
+    name : str
+    recipe : Recipe
+    n_rows, n_words : int
+        Rows and lexicon entries that it was fitted on.
+    right : dict of (str, axis) to ndarray of bool
+        Whether each row was labelled right, on ``"hands"`` and, where given, ``"file"``.
+    truth : dict of (str, axis) to ndarray of bool
+        The labels of the same rows.
+    """
+
+    name: str
+    recipe: Recipe
+    n_rows: int
+    n_words: int
+    right: dict[tuple[str, Axis], Bools]
+    truth: dict[tuple[str, Axis], Bools]
+
+    def balanced(self, kind: str, axis: Axis) -> float:
+        """Return the balanced accuracy on one kind of held-out."""
+        truth = self.truth[kind, axis]
+        return balanced_accuracy(truth, truth == self.right[kind, axis])
+
+    @property
+    def score(self) -> float:
+        """The mean balanced accuracy over both axes and all kinds of held-out: what a search maximises."""
+        return float(np.mean([self.balanced(kind, axis) for kind, axis in self.truth]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for a log."""
+        figures = {
+            f"{kind}_{axis}": {
+                "accuracy": float(self.right[kind, axis].mean()),
+                "balanced_accuracy": self.balanced(kind, axis),
+            }
+            for kind, axis in self.truth
+        }
+        about = {"name": self.name, "n_rows": self.n_rows, "n_words": self.n_words, "score": self.score}
+        return about | {"figures": figures, "recipe": self.recipe.to_dict()}
+
+
+def run_trial(
+    name: str,
+    recipe: Recipe,
+    corpus: Corpus,
+    vectors: WordVectors | None,
+    labelled: LabelledTexts | None = None,
+) -> Trial:
+    """Measure one recipe on hands left out, and on a labelled file where one is given.
+
+    Parameters
+    ----------
+    name : str
+    recipe : Recipe
+    corpus : Corpus
+        Without its test rows.
+    vectors : WordVectors or None
+    labelled : LabelledTexts, optional
+    """
+    folds = folds_by(list(corpus.rows["hand"]), N_FOLDS, recipe.seed)
+    scores = out_of_fold(corpus, recipe, vectors, folds, drop=HIDDEN_WORDS, n_jobs=1)
+    right: dict[tuple[str, Axis], Bools] = {}
+    truth: dict[tuple[str, Axis], Bools] = {}
+    lines = {}
+    for axis in AXES:
+        sure = corpus.is_sure(axis)
+        truth["hands", axis] = corpus.is_second(axis)[sure]
+        lines[axis] = calibrate(scores[axis][sure], truth["hands", axis])
+        right["hands", axis] = (lines[axis].apply(scores[axis][sure]) > 0) == truth["hands", axis]
+    if labelled is not None:
+        fitted = fit(corpus, recipe, vectors, heads=("loop", "mode"), tol=FOLD_TOLERANCE)
+        decided = fitted.decision_function(labelled.texts)
+        for axis in AXES:
+            sure = labelled.sure[axis]
+            truth["file", axis] = labelled.second[axis][sure]
+            right["file", axis] = (lines[axis].apply(decided[axis][sure]) > 0) == truth["file", axis]
+    return Trial(name, recipe, len(corpus.rows), len(corpus.lexicon), right, truth)
+
+
+def search_space(base: Recipe) -> list[tuple[str, Recipe]]:
+    """Return the recipes that a search tries: the base, and each setting varied by itself."""
+    features: dict[str, Sequence[Any]] = {
+        "pair_scale": (0.0, 0.5, 1.4),
+        "subword_scale": (0.0, 0.15, 0.5),
+        "cue_scale": (0.0, 1.0, 4.0),
+        "vector_scale": (0.5, 2.0),
+        "min_df_pair": (1, 3),
+    }
+    trials = [("base", base)]
+    trials += [
+        (f"{name}={value}", replace(base, vectorizer=base.vectorizer | {name: value}))
+        for name, values in features.items()
+        for value in values
+    ]
+    trials += [
+        (f"C_{axis}={C:g}", replace(base, C=base.C | {axis: C}))
+        for axis, C in product(AXES, (1.0, 3.0, 30.0))
+    ]
+    trials += [
+        (f"lexicon_weight_{axis}={w:g}", replace(base, lexicon_weight=base.lexicon_weight | {axis: w}))
+        for axis, w in product(AXES, (0.0, 0.5, 1.0, 2.0, 4.0))
+        if w != base.lexicon_weight[axis]
+    ]
+    trials += [(f"neutral_weight={w:g}", replace(base, neutral_weight=w)) for w in (0.0, 0.5, 2.0)]
+    trials += [
+        (f"vectors for {' and '.join(heads) or 'none'}", replace(base, vector_heads=heads))
+        for heads in ((), ("loop",), ("loop", "mode"))
+    ]
+    trials.append(("classes as they are", replace(base, balanced=False)))
+    return trials
+
+
+def ablation_space(base: Recipe, corpus: Corpus) -> Iterator[tuple[str, Recipe, Corpus]]:
+    """Yield the rows of the ablation table: each lever by itself, then fewer rows, then fewer words."""
+    plain = replace(base, use_lexicon=False, vector_heads=())
+    yield "rows only", plain, corpus
+    yield "rows + words", replace(base, vector_heads=()), corpus
+    yield "rows + vectors", replace(base, use_lexicon=False), corpus
+    yield "rows + words + vectors", base, corpus
+    yield "without neutral words", replace(base, neutral_weight=0.0), corpus
+    rng = np.random.default_rng(base.seed)
+    row_order = rng.permutation(len(corpus.rows))
+    word_order = rng.permutation(len(corpus.lexicon))
+    for share in (0.5, 0.25, 0.1, 0.02):
+        rows = corpus.rows.iloc[np.sort(row_order[: int(share * len(row_order))])].reset_index(drop=True)
+        yield f"{share:.0%} of the rows", base, replace(corpus, rows=rows)
+    for share in (0.5, 0.25, 0.1):
+        lexicon = corpus.lexicon.iloc[np.sort(word_order[: int(share * len(word_order))])]
+        yield f"{share:.0%} of the words", base, replace(corpus, lexicon=lexicon.reset_index(drop=True))
+
+
+def run_trials(
+    trials: Iterable[tuple[str, Recipe, Corpus]],
+    vectors: WordVectors | None,
+    labelled: LabelledTexts | None,
+    log: Path,
+    *,
+    n_jobs: int = 2,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+) -> list[Trial]:
+    """Run trials in parallel and write each to `log`, one JSON object a line, as soon as it is done."""
+    jobs = (delayed(run_trial)(name, recipe, corpus, vectors, labelled) for name, recipe, corpus in trials)
+    done = []
+    with log.open("w", encoding="utf-8") as file:
+        for trial in Parallel(n_jobs=n_jobs, return_as="generator")(jobs):
+            file.write(json.dumps(trial.to_dict()) + "\n")
+            file.flush()
+            done.append(trial)
+            on_trial(trial)
+    return done
+
+
+def compare(best: Trial, other: Trial) -> dict[tuple[str, Axis], Interval]:
+    """Return the paired, class-balanced difference in accuracy of two trials on the same rows."""
+    differences = {}
+    for key, truth in best.truth.items():
+        change = best.right[key].astype(float) - other.right[key].astype(float)
+        second = max(float(truth.mean()), 1e-9)
+        weighted = change * np.where(truth, 0.5 / second, 0.5 / (1 - second))
+        differences[key] = mean_interval(weighted)
+    return differences
