@@ -53,7 +53,8 @@ def calibrate(scores: Floats, truth: Bools, weight: Floats | None = None) -> Cal
     weights = np.ones(len(truth)) if weight is None else weight
     balanced = prior_weights(truth, 0.5, weights)
     line = LogisticRegression(C=1e6, tol=1e-10).fit(scores[:, None], truth, sample_weight=balanced)
-    return Calibration(float(line.coef_[0, 0]), float(line.intercept_[0]))
+    # Two decimals are as much as the data say, and the same on every machine.
+    return Calibration(round(float(line.coef_[0, 0]), 2), round(float(line.intercept_[0]), 2))
 
 
 def prior_weights(truth: Bools, prior_first: float, weight: Floats | None = None) -> Floats:
@@ -119,7 +120,13 @@ class ReviewThreshold:
 
 
 def review_threshold(
-    correct: Bools, conf: Floats, weight: Floats, target: float, min_rows: int = MIN_ROWS
+    correct: Bools,
+    conf: Floats,
+    weight: Floats,
+    target: float,
+    *,
+    floor: float = 0.0,
+    min_rows: int = MIN_ROWS,
 ) -> ReviewThreshold:
     """Pick the lowest threshold from which held-out predictions of one class are right often enough.
 
@@ -131,6 +138,8 @@ def review_threshold(
         Its confidence, and its weight under the prior.
     target : float
         Accuracy in (0, 1).
+    floor : float
+        The threshold is no lower than this.
     min_rows : int
         Fewer rows than this support no threshold.
     """
@@ -139,7 +148,8 @@ def review_threshold(
     accuracy = np.cumsum(weight[order] * correct[order]) / mass
     # Among equal confidences only the last row stands for the threshold.
     last = np.append(np.diff(conf[order]) != 0, True)
-    good = np.flatnonzero((accuracy >= target) & last & (np.arange(1, len(order) + 1) >= min_rows))
+    allowed = last & (conf[order] >= floor) & (np.arange(1, len(order) + 1) >= min_rows)
+    good = np.flatnonzero((accuracy >= target) & allowed)
     if not len(good):
         return ReviewThreshold(target, 1.01, float("nan"), 0, 0.0)
     at = int(good[-1])

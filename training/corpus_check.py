@@ -32,7 +32,7 @@ FORMS: Final = (
     "prompt", "automation", "question", "exam", "catalogue", "note",
 )  # fmt: skip
 _MAIL: Final = re.compile(r"[\w.+-]+@[\w-]+\.\w+")
-_PHONE: Final = re.compile(r"(?<![\w#.-])\+?\d[\d ()/-]{8,}\d(?![\w-])")
+_PHONE: Final = re.compile(r"(?<![\w#.-])(?:\+|00?)[1-9](?:[ ()/-]?\d){7,}(?![\w-])")
 
 
 def problems(corpus: Corpus) -> Iterator[str]:
@@ -95,16 +95,23 @@ def _group_problems(rows: pd.DataFrame) -> Iterator[str]:
 
 def near_duplicates(rows: pd.DataFrame) -> Iterator[str]:
     """Yield pairs of rows of different groups whose texts say nearly the same."""
-    texts = [" ".join(tokenize(text)) for text in rows["text"]]
-    vectors = TfidfVectorizer(token_pattern=r"\S+").fit_transform(texts)
+    groups, ids = rows["group"].tolist(), rows["id"].tolist()
+    for a, b, alike in near_duplicate_pairs(rows["text"].tolist()):
+        if not (groups[a] and groups[a] == groups[b]):
+            yield f"{ids[a]} and {ids[b]} are {alike:.0f} % alike: {rows['text'].iloc[b][:70]!r}"
+
+
+def near_duplicate_pairs(texts: list[str]) -> Iterator[tuple[int, int, float]]:
+    """Yield the indices of texts that are at least `NEAR_DUPLICATE` percent alike, and how much they are."""
+    folded = [" ".join(tokenize(text)) for text in texts]
+    vectors = TfidfVectorizer(token_pattern=r"\S+").fit_transform(folded)
     neighbours = NearestNeighbors(radius=_CANDIDATES, metric="cosine").fit(vectors)
     near = neighbours.radius_neighbors_graph(vectors, mode="distance").tocoo()
-    groups, ids = rows["group"].tolist(), rows["id"].tolist()
-    for a, b in zip(near.row, near.col, strict=True):
-        if a < b and not (groups[a] and groups[a] == groups[b]):
-            alike = fuzz.token_sort_ratio(texts[a], texts[b])
+    for a, b in zip(near.row.tolist(), near.col.tolist(), strict=True):
+        if a < b:
+            alike = fuzz.token_sort_ratio(folded[a], folded[b])
             if alike >= NEAR_DUPLICATE:
-                yield f"{ids[a]} and {ids[b]} are {alike:.0f} % alike: {rows['text'].iloc[b][:70]!r}"
+                yield a, b, alike
 
 
 def _lexicon_problems(lexicon: pd.DataFrame) -> Iterator[str]:

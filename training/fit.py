@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 #: Folds only measure: they may stop a little earlier.
-FOLD_TOLERANCE: Final = 1e-4
+FOLD_TOLERANCE: Final = 1e-5
 #: The heads of a model in the order of the model file.
 HEADS: Final = ("loop", "mode", "scope")
 
@@ -65,7 +65,7 @@ class Recipe:
     unsure_weight: float = 0.3
     lexicon_weight: dict[str, float] = field(default_factory=lambda: {"loop": 1.0, "mode": 2.0})
     neutral_weight: float = 1.0
-    scope_word_weight: float = 0.3
+    scope_word_weight: float = 1.0
     use_lexicon: bool = True
     vector_heads: tuple[str, ...] = ("loop", "scope")
     vectorizer: dict[str, Any] = field(default_factory=dict)

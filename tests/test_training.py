@@ -1,0 +1,131 @@
+"""Training: the shipped model is the one that the corpus gives, and the folded model is the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy.special import expit
+
+from loopwise import Predictor
+from loopwise.model.batch import BatchScorer
+from loopwise.model.labels import AXES
+from loopwise.model.modelfile import ModelFile
+from loopwise.model.vectors import WordVectors
+from loopwise.training.build import BuiltModel, build
+from loopwise.training.card import model_card
+from loopwise.training.corpus import Corpus
+from loopwise.training.fit import Recipe
+from tests.conftest import SOAK
+from tests.strategies import texts
+
+
+@pytest.fixture(scope="module")
+def small_corpus() -> Corpus:
+    whole = Corpus.shipped()
+    return Corpus(whole.rows.iloc[::25].reset_index(drop=True), whole.lexicon[::40], whole.out_of_scope)
+
+
+@pytest.fixture(scope="module")
+def built(small_corpus: Corpus) -> BuiltModel:
+    """A small model with every kind of feature: words, pairs, sub-words, cues, vectors."""
+    vectors = WordVectors.shipped().head(3000, 16)
+    return build(small_corpus, Recipe(vector_heads=("loop", "mode", "scope")), vectors, n_jobs=1)
+
+
+@pytest.fixture(scope="module")
+def folded(built: BuiltModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelFile]:
+    folder = tmp_path_factory.mktemp("model")
+    built.write(folder, model_card(built.fields))
+    return ModelFile.load(folder)  # type: ignore[return-value]
+
+
+def worst_difference(built: BuiltModel, model: ModelFile, batch: list[str]) -> float:
+    """Return the largest difference between probabilities of the pipelines and of the folded model."""
+    predictor = Predictor(model)
+    score = BatchScorer(model).score(pa.array(batch, pa.string()))
+    worst = 0.0
+    for axis, pipeline in built.pipelines().items():
+        expected = pipeline.predict_proba(batch)[:, 1]
+        columns = expit(getattr(score, axis) + predictor.settings.offset(axis))
+        single = []
+        for text in batch:
+            answer = getattr(predictor.predict(text), axis)
+            second = answer.label == AXES[axis][1]
+            single.append(answer.confidence if second else 1 - answer.confidence)
+        worst = max(worst, np.abs(columns - expected).max(), np.abs(np.array(single) - expected).max())
+    return float(worst)
+
+
+# 100 lists of 20 texts: two thousand.
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.large_base_example, HealthCheck.data_too_large],
+)
+@given(batch=st.lists(texts, min_size=20, max_size=20))
+def test_the_folded_model_gives_the_pipelines_probabilities(
+    built: BuiltModel, folded: ModelFile, batch: list[str]
+) -> None:
+    assert worst_difference(built, folded, batch) < 1e-6
+
+
+def test_training_twice_gives_the_same_model(built: BuiltModel, small_corpus: Corpus) -> None:
+    again = build(
+        small_corpus,
+        Recipe(vector_heads=("loop", "mode", "scope")),
+        WordVectors.shipped().head(3000, 16),
+        n_jobs=2,
+    )
+    for name, array in built.arrays.items():
+        np.testing.assert_allclose(array, again.arrays[name], rtol=1e-5, atol=1e-6)
+    for axis in AXES:
+        for kind in ("groups", "hands", "test"):
+            one, two = (b.fields["metrics"][kind][axis]["accuracy"] for b in (built, again))
+            assert one == pytest.approx(two, abs=2e-3)
+
+
+def test_the_card_gives_the_figures_of_the_model_file(built: BuiltModel) -> None:
+    card = model_card(built.fields)
+    assert card.startswith("---\n")
+    accuracy = built.fields["metrics"]["test"]["loop"]["accuracy"][0]
+    assert f"{accuracy:.3f}" in card
+
+
+def test_the_lexicon_teaches_words_that_no_row_holds(small_corpus: Corpus) -> None:
+    import pandas as pd
+
+    word = pd.DataFrame({"phrase": ["zorbify"], "loop": [2], "mode": [2], "trade": ["x"], "hand": ["x"]})
+    taught = Corpus(small_corpus.rows, pd.concat([small_corpus.lexicon, word]), small_corpus.out_of_scope)
+    recipe = Recipe(vector_heads=())
+    from loopwise.training.fit import fit
+
+    plain, knowing = (fit(c, recipe, None).decision_function(["zorbify"]) for c in (small_corpus, taught))
+    assert knowing["loop"][0] < plain["loop"][0]
+    assert knowing["mode"][0] > plain["mode"][0]
+
+
+@pytest.mark.slow
+def test_the_shipped_model_is_what_the_corpus_gives(model: ModelFile, tmp_path: Path) -> None:
+    """Retrains from the corpus: the final fit by default, the whole build in `make soak`."""
+    corpus = Corpus.shipped()
+    assert model.fields["corpus"]["fingerprint"] == corpus.fingerprint
+    sample = corpus.texts[::15]
+    if SOAK:
+        again = build(corpus, Recipe(), WordVectors.shipped())
+        assert worst_difference(again, model, sample) < 1e-6
+        return
+    from loopwise.training.fit import fit
+
+    fitted = fit(corpus.part(("train", "validation")), Recipe(), WordVectors.shipped())
+    raw = fitted.decision_function(sample)
+    score = BatchScorer(model).score(pa.array(sample, pa.string()))
+    for axis in AXES:
+        line = model.fields["axes"][axis]["calibration"]
+        expected = expit(line["slope"] * raw[axis] + line["intercept"])
+        np.testing.assert_allclose(expit(getattr(score, axis)), expected, atol=1e-6)
