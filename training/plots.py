@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Colour, marker and line of an axis' first and second class (blue, vermilion).
 STYLES: Final = (("#0072B2", "o", "-"), ("#D55E00", "s", "--"))
 _INK: Final = "#333333"
-_PALE: Final = "#999999"
+_PALE: Final = "#777777"
 #: Fewer rows than this say nothing about risk.
 _MIN_ROWS: Final = 20
 _Z: Final = 1.96
