@@ -244,6 +244,10 @@ def evaluate(
     errors: Annotated[
         int, typer.Option("--errors", min=0, help="Also list this many errors, worst first.")
     ] = 0,
+    report: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--report", help="Also write all this as one HTML page, with plots and errors."),
+    ] = None,
     model: ModelOption = None,
     prior: PriorOption = None,
     target_accuracy: TargetOption = None,
@@ -255,7 +259,16 @@ def evaluate(
     from loopwise.training.print_evaluation import print_errors, print_evaluation
 
     data = LabelledTexts.read(labelled)
-    evaluation = run(_predictor(model, home, None, prior, target_accuracy, data.texts), data)
+    predictor = _predictor(model, home, None, prior, target_accuracy, data.texts)
+    if report is None:
+        evaluation = run(predictor, data)
+    else:
+        from loopwise.service.classify import open_output
+        from loopwise.training.report import render_report
+
+        with open_output(str(report)) as out:
+            evaluation = run(predictor, data)
+            out.write(render_report(evaluation, data, predictor, labelled.name).encode())
     if json:
         from json import dumps
 
