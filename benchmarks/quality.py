@@ -276,12 +276,18 @@ def measure(held_outs: Sequence[HeldOut], results: Sequence[Result]) -> Measured
     }
 
 
-def strongest(measured: Measured) -> str:
-    """Return the peer with the best mean balanced accuracy over axes and held-outs."""
-    names = [name for name in next(iter(measured.values())) if name != OURS]
-    return max(
-        names, key=lambda n: np.mean([by[n].figures.balanced_accuracy.value for by in measured.values()])
-    )
+def strongest(measured: Measured) -> dict[Axis, str]:
+    """Return the peer of each axis with the best mean balanced accuracy over the held-outs."""
+    best: dict[Axis, str] = {}
+    for axis in AXES:
+        tables = [by_name for (_, of), by_name in measured.items() if of == axis]
+        means = {
+            name: float(np.mean([by_name[name].figures.balanced_accuracy.value for by_name in tables]))
+            for name in tables[0]
+            if name != OURS
+        }
+        best[axis] = max(means, key=means.__getitem__)
+    return best
 
 
 @dataclass(frozen=True)
@@ -339,8 +345,8 @@ def report(
         f"its {words:,} entries. Brackets hold 95 % bootstrap intervals. Labels are the class that is "
         "likelier under equal priors. Calibration error and coverage are those of the confidence for a real "
         f"backlog ({PRIOR['mode']:.0%} autonomous), and once more under equal priors where that differs. "
-        "Coverage is the largest share of rows, the most confident first, of which 95 % are right. The peers' "
-        "settings are chosen on hands left out; their confidence is fitted on groups left out, ours on hands "
+        "Coverage is the largest share of rows, the most confident first, of which 95 % are right. The "
+        "peers' settings are chosen on hands left out; their confidence is fitted on groups left out, ours on hands "
         "left out with words hidden, so a part of a difference in calibration is that.",
         "",
     ]
@@ -378,35 +384,41 @@ def _signed(d: Interval) -> str:
 
 
 def _verdict(by_name: dict[str, PeerFigures]) -> list[str]:
-    """Say against whom we are ahead, level or behind in balanced accuracy."""
+    """Say against whom we are ahead, level or behind."""
+    return [
+        f"By {figure.replace('_', ' ')}, Loopwise is {_standing(by_name, figure)}."
+        for figure in ("balanced_accuracy", "accuracy")
+    ]
+
+
+def _standing(by_name: dict[str, PeerFigures], figure: str) -> str:
     groups: dict[str, list[str]] = {"ahead of": [], "not told apart from": [], "behind": []}
     for name, f in by_name.items():
         if name != OURS:
-            d = f.difference["balanced_accuracy"]
+            d = f.difference[figure]
             key = "ahead of" if d.low > 0 else "behind" if d.high < 0 else "not told apart from"
             groups[key].append(f"{name} ({d.value:+.3f})")
-    said = [f"{key} {', '.join(names)}" for key, names in groups.items() if names]
-    return ["By balanced accuracy, Loopwise is " + "; ".join(said) + "."]
+    return "; ".join(f"{key} {', '.join(names)}" for key, names in groups.items() if names)
 
 
 def _strongest_lines(
     measured: Measured, held_outs: Sequence[HeldOut], results: Sequence[Result]
 ) -> list[str]:
     by_name = {r.name: r for r in results}
-    name = strongest(measured)
     lines = [
-        f"### What the strongest peer wins: {name}",
+        "### What the strongest peer of each axis wins",
         "",
         "Rows that only it labels right, against rows that only Loopwise does.",
         "",
     ]
-    for held_out in held_outs:
-        for axis in AXES:
+    for axis, name in strongest(measured).items():
+        for held_out in held_outs:
             kinds = kinds_of_rows(held_out, axis, by_name[name], by_name[OURS])
-            lines.append(f"- {held_out.name}, {axis}: {kinds[0].only_peer} against {kinds[0].only_ours}")
+            rows = f"{kinds[0].only_peer} against {kinds[0].only_ours} (of {kinds[0].n:,})"
+            lines.append(f"- {axis}, {name}, {held_out.name}: {rows}")
             won = [k for k in kinds[1:] if k.only_peer > k.only_ours and k.only_peer >= MIN_WINS]
             lines += [
-                f"  - {k.column} {k.value}: {k.only_peer} against {k.only_ours} (of {k.n})"
+                f"  - {k.column} {k.value}: {k.only_peer} against {k.only_ours} (of {k.n:,})"
                 for k in won[:N_KINDS]
             ]
     return lines
@@ -434,7 +446,6 @@ def figures(
 ) -> dict[str, Any]:
     """Return everything as plain data; nothing in it differs between runs."""
     by_name = {r.name: r for r in results}
-    name = strongest(measured)
     return {
         "n_trained": len(train.rows),
         "n_words": len(train.lexicon),
@@ -448,14 +459,16 @@ def figures(
             for held_out in held_outs
         },
         "strongest": {
-            "name": name,
-            "kinds": {
-                held_out.name: {
-                    axis: [asdict(k) for k in kinds_of_rows(held_out, axis, by_name[name], by_name[OURS])]
-                    for axis in AXES
-                }
-                for held_out in held_outs
-            },
+            axis: {
+                "name": name,
+                "kinds": {
+                    held_out.name: [
+                        asdict(k) for k in kinds_of_rows(held_out, axis, by_name[name], by_name[OURS])
+                    ]
+                    for held_out in held_outs
+                },
+            }
+            for axis, name in strongest(measured).items()
         },
     }
 
