@@ -43,5 +43,18 @@ model: $(STAMP) ## Rebuild the shipped model from the corpus
 corpus-check: $(STAMP) ## Check the corpus and print its coverage
 	$(BIN)/python -m loopwise.training.corpus_check
 
+PEERS_VENV  := .venv-peers
+PEERS_STAMP := $(PEERS_VENV)/.installed
+# What goes to the comparison, such as PEERS_ARGS='--file labelled.csv'.
+PEERS_ARGS ?=
+
+$(PEERS_STAMP): pyproject.toml
+	$(PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[peers]'
+	@touch $@
+
+peers: $(PEERS_STAMP) ## Measure quality against peers, in an environment of its own
+	HF_HUB_OFFLINE=1 $(PEERS_VENV)/bin/python -m benchmarks.quality $(PEERS_ARGS)
+
 clean: ## Remove what the chores made
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
