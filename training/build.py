@@ -40,9 +40,9 @@ TARGET_ACCURACY: Final = 0.95
 N_FOLDS: Final = 5
 #: Share of the words of held-out texts that are hidden when calibrating. Strangers use other words and
 #: other turns than our hands; at this share the held-out rows are about as hard as strangers' texts.
-HIDDEN_WORDS: Final = 0.4
+HIDDEN_WORDS: Final = 0.3
 #: At most this share of the truly interactive held-out rows may pass as autonomous without review.
-UNSAFE_DELEGATION: Final = 0.05
+UNSAFE_DELEGATION: Final = 0.1
 #: Steps of a build, for progress bars: two cross-validations and the final fit.
 N_STEPS: Final = 2 * N_FOLDS + 1
 
