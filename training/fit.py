@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 #: Folds only measure: they may stop a little earlier.
-_FOLD_TOLERANCE: Final = 1e-4
+FOLD_TOLERANCE: Final = 1e-4
 #: The heads of a model in the order of the model file.
 HEADS: Final = ("loop", "mode", "scope")
 
@@ -203,7 +203,7 @@ def _axis_data(
     # Grades point to code and to interactive; scores point to the second class of each axis.
     grades = lexicon[axis].to_numpy(dtype=np.float64) * (-1 if axis == "loop" else 1)
     scale = recipe.lexicon_weight[axis] * lexicon["weight"].to_numpy(dtype=np.float64)
-    graded, neutral = grades != 0, grades == 0
+    graded, neutral = np.abs(grades) > 0, grades == 0  # Neither where nothing was said (NaN).
     word_weight, word_y = (scale * np.abs(grades) / 2)[graded], grades[graded] > 0
     if recipe.balanced and graded.any():
         word_weight = _balance(word_weight, word_y)
@@ -275,7 +275,7 @@ def _score_fold(
         texts = [
             with_unknown_words(text, drop, recipe.seed + i) for i, text in zip(held_out, texts, strict=True)
         ]
-    return fit(rest, recipe, vectors, heads=heads, tol=_FOLD_TOLERANCE).decision_function(texts)
+    return fit(rest, recipe, vectors, heads=heads, tol=FOLD_TOLERANCE).decision_function(texts)
 
 
 def with_unknown_words(text: str, share: float, seed: int) -> str:
