@@ -279,7 +279,7 @@ def train(
     from loopwise.service.progress import step_progress
     from loopwise.training.build import N_STEPS
     from loopwise.training.print_evaluation import print_train_report
-    from loopwise.training.train import train as run
+    from loopwise.training.candidate import train as run
 
     with step_progress(N_STEPS) as on_step:
         report = run(home=home, promote=promote, n_jobs=jobs, on_step=on_step)

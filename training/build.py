@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -72,6 +72,11 @@ class BuiltModel:
     def write(self, folder: Path, card: str, lineage: dict[str, Any] | None = None) -> None:
         """Write the model file, its card and where it comes from into `folder`."""
         write_model(folder, self.arrays, self.fields, card, lineage)
+
+    def log_odds(self, texts: Sequence[str]) -> dict[Axis, Floats]:
+        """Return the calibrated log-odds toward the second class under equal priors, by axis."""
+        raw = self.fitted.decision_function(texts)
+        return {axis: self.calibrations[axis].apply(raw[axis]) for axis in AXES}
 
     def pipelines(self) -> dict[Axis, Pipeline]:
         """Return the fitted scikit-learn pipelines, one an axis, calibrated, the prior included.

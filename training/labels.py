@@ -192,7 +192,7 @@ class LabelLog:
         """Return where people differ, tasks first."""
         found = []
         for kind in ("task", "word"):
-            for records in self.standing(kind).values():  # type: ignore[arg-type]
+            for records in self.standing(kind).values():
                 for axis in AXES:
                     said = [record for record in records if record.answer(axis) is not None]
                     if said and _settled(said, axis) is None:

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from loopwise.model.labels import AXES, Axis
-from loopwise.training.train import TOLERANCE, TrainReport
+from loopwise.training.candidate import TrainReport
+from loopwise.training.gate import TOLERANCE
 
 if TYPE_CHECKING:
     from loopwise.training.evaluate import Evaluation, LabelledTexts
