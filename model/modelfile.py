@@ -1,8 +1,9 @@
 """The model file: a folder of pure data, checked as it is read.
 
 ``model.json`` holds the small fields and the SHA-256 of every part, itself included;
-``weights.safetensors`` holds the arrays, ``lineage.json`` where the model comes from. Reading parses and checks; it executes nothing, and needs nothing outside the
-standard library, so the arrays come back as memory-mapped views.
+``weights.safetensors`` holds the arrays, ``lineage.json`` where the model comes from. Reading
+parses and checks; it executes nothing, and needs nothing outside the standard library, so the
+arrays come back as memory-mapped views.
 """
 
 from __future__ import annotations

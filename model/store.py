@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -207,10 +208,9 @@ class Home:
         A model that is being written, or whose writing was cut short, is not among them.
         """
         active = self.active_id()
-        found = [_stored(SHIPPED_ID, ModelFile.shipped, Path("."), active)]
-        for folder in sorted(self._folders()):
-            found.append(_stored(folder.name, lambda f=folder: ModelFile.load(f), folder, active))  # type: ignore[misc]
-        return found
+        shipped = _stored(SHIPPED_ID, ModelFile.shipped, Path(), active)
+        own = [_stored(f.name, partial(ModelFile.load, f), f, active) for f in sorted(self._folders())]
+        return [shipped, *own]
 
     def _folders(self) -> Iterator[Path]:
         try:
@@ -262,18 +262,18 @@ class Home:
         from loopwise.model.safefiles import clear_errors, sync_folder, sync_tree
 
         models = self.folder / "models"
-        partial = models / f".{os.getpid()}.partial"
+        unfinished = models / f".{os.getpid()}.partial"
         with clear_errors(models):
             models.mkdir(parents=True, exist_ok=True)
             try:
-                write(partial)
-                sync_tree(partial)
+                write(unfinished)
+                sync_tree(unfinished)
                 with self.models_lock("train"):
                     model_id = self.new_model_id(datetime.now(UTC))
-                    partial.rename(self.model_folder(model_id))
+                    unfinished.rename(self.model_folder(model_id))
                     sync_folder(models)
             finally:
-                shutil.rmtree(partial, ignore_errors=True)
+                shutil.rmtree(unfinished, ignore_errors=True)
         return model_id
 
     def activate(self, model_id: str, *, why: str = "", expected: str | None = None) -> bool:

@@ -259,9 +259,7 @@ class _Training:
         return found
 
 
-def known_cross_validation(
-    corpus: Corpus, recipe: Recipe, models: list[ModelFile]
-) -> CrossValidation | None:
+def known_cross_validation(corpus: Corpus, recipe: Recipe, models: list[ModelFile]) -> CrossValidation | None:
     """Return the cross-validation of the first of `models` that has the same corpus and recipe.
 
     A user's labels take no part in it, so that training again need not repeat it.
@@ -357,4 +355,3 @@ def diff_models(
                 (texts[i], names[int(before[axis][i] > 0)], names[int(after[axis][i] > 0)]) for i in flipped
             ]
     return compared, changed
-

@@ -14,7 +14,7 @@ import hashlib
 import json
 import secrets
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -188,6 +188,15 @@ class LabelLog:
                 found.append(Label(records[-1].text, answers["loop"], answers["mode"], records))
         return found
 
+    def settled_keys(self, kind: Kind, who: str) -> set[str]:
+        """Return the keys of the texts that `who` need not be asked about: answered, or skipped by them."""
+        skipped = {r.key for r in self.records if r.kind == "skip" and r.who == who}
+        return skipped | {
+            key
+            for key, people in self.standing(kind).items()
+            if all(any(r.answer(axis) is not None for r in people) for axis in AXES)
+        }
+
     def conflicts(self) -> list[Conflict]:
         """Return where people differ, tasks first."""
         found = []
@@ -202,9 +211,7 @@ class LabelLog:
 
 def _merged(before: Record, after: Record) -> Record:
     """Return a person's later record, with the earlier answers on which it is silent."""
-    loop, mode = (
-        before.answer(axis) if after.answer(axis) is None else after.answer(axis) for axis in AXES
-    )
+    loop, mode = (before.answer(axis) if after.answer(axis) is None else after.answer(axis) for axis in AXES)
     return replace(after, loop=loop, mode=mode, note=after.note or before.note)
 
 
@@ -350,3 +357,36 @@ def _find(records: Sequence[Record], wanted: str) -> Record:
     return found[0]
 
 
+@dataclass(frozen=True)
+class Answers:
+    """Keeps one person's answers in a labelling session, each on disk before the call returns.
+
+    Attributes
+    ----------
+    store : LabelStore
+    who : str
+    kind : str
+        ``"task"`` or ``"word"``.
+    """
+
+    store: LabelStore
+    who: str
+    kind: Kind = "task"
+
+    def keep(self, item: Any, answers: Mapping[Axis, Any], note: str, answer_id: str | None) -> str:
+        """Keep the answers about an item, anew or as a revision of `answer_id`; return the id."""
+        loop, mode = (answers.get(axis) for axis in AXES)
+        record = Record(item.text, self.kind, loop, mode, who=self.who, source=item.source, note=note)
+        record = replace(record, id=answer_id) if answer_id else record
+        self.store.append([record])
+        return record.id
+
+    def skip(self, item: Any) -> str:
+        """Keep that the item was asked about and not answered; return the id."""
+        record = Record(item.text, "skip", who=self.who, source=item.source)
+        self.store.append([record])
+        return record.id
+
+    def take_back(self, answer_id: str) -> None:
+        """Take back what was kept under an id."""
+        self.store.append([Record("", "removal", who=self.who, id=answer_id)])

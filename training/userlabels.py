@@ -190,7 +190,7 @@ def held_out_scores(
     """
     scores = {axis: np.full(len(labels.tasks), np.nan) for axis in AXES}
     parts = labels.parts(seed=recipe.seed)
-    jobs = (delayed(_score_part)(corpus, recipe, vectors, labels, weight, part) for part in parts)
+    jobs = (delayed(score_part)(corpus, recipe, vectors, labels, weight, part) for part in parts)
     for part, found in zip(parts, Parallel(n_jobs=n_jobs, return_as="generator")(jobs), strict=True):
         for axis in AXES:
             scores[axis][part] = found[axis]
@@ -198,7 +198,7 @@ def held_out_scores(
     return scores
 
 
-def _score_part(
+def score_part(
     corpus: Corpus,
     recipe: Recipe,
     vectors: WordVectors | None,
