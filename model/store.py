@@ -178,7 +178,7 @@ class Home:
             return ModelFile.shipped()
         folder = self.model_folder(model_id)
         if not folder.is_dir():
-            known = ", ".join(model.id for model in self.models())
+            known = ", ".join([SHIPPED_ID, *sorted(path.name for path in self._folders())])
             raise UsageError(f"there is no model {model_id!r} in {self.folder}; there are: {known}")
         return ModelFile.load(folder)
 
