@@ -6,7 +6,6 @@ column, its sub-words and its borrowed vector (``w = w_tfidf + V·theta``) all e
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from loopwise.model.features import CUES, EDGE, N_BUCKETS
 from loopwise.model.modelfile import (
     CARD_NAME,
     FIELDS_NAME,
-    FORMAT_VERSION,
     KNOWN,
+    LINEAGE_NAME,
     WEIGHTS_NAME,
+    signed,
 )
 from loopwise.model.vectorizer import TaskVectorizer
 
@@ -103,13 +103,19 @@ def fold(
     }
 
 
-def write_model(folder: Path, arrays: dict[str, NDArray[Any]], fields: dict[str, Any], card: str) -> None:
-    """Write a model folder: the weights, the card, and last the fields that name their hashes."""
+def write_model(
+    folder: Path,
+    arrays: dict[str, NDArray[Any]],
+    fields: dict[str, Any],
+    card: str,
+    lineage: dict[str, Any] | None = None,
+) -> None:
+    """Write a model folder: the weights, where they come from, the card, and last the signed fields."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    (folder / WEIGHTS_NAME).write_bytes(weights)
+    parts = {WEIGHTS_NAME: save({name: np.ascontiguousarray(array) for name, array in arrays.items()})}
+    if lineage is not None:
+        parts[LINEAGE_NAME] = (json.dumps(lineage, indent=1) + "\n").encode()
+    for name, data in parts.items():
+        (folder / name).write_bytes(data)
     (folder / CARD_NAME).write_text(card, encoding="utf-8")
-    complete = {"format_version": FORMAT_VERSION} | fields
-    complete["sha256"] = {WEIGHTS_NAME: hashlib.sha256(weights).hexdigest()}
-    text = json.dumps(complete, indent=1, ensure_ascii=False) + "\n"
-    (folder / FIELDS_NAME).write_text(text, encoding="utf-8")
+    (folder / FIELDS_NAME).write_bytes(signed(fields, parts))

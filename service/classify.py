@@ -27,6 +27,8 @@ from loopwise.service.textcolumns import find_text_columns, join_parts, join_tex
 
 #: Blocks in flight for each worker.
 _AHEAD: Final = 2
+#: Where people correct the model's answers (see `loopwise labels add --corrections`).
+REVIEW_COLUMNS: Final = ("loop_correct", "mode_correct")
 _COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -46,6 +48,8 @@ class Options:
         Whether a row with more or fewer cells than the header is refused.
     jobs : int
         Threads.
+    for_review : bool
+        Whether the `REVIEW_COLUMNS` follow, empty, for corrections by hand.
     """
 
     text: tuple[str, ...] = ()
@@ -53,6 +57,7 @@ class Options:
     replace: bool = False
     strict: bool = False
     jobs: int = 1
+    for_review: bool = False
 
 
 @dataclass
@@ -114,7 +119,9 @@ class CsvClassifier:
         self.source = source
         self.options = options
         self._maker = maker
-        self.added = [options.prefix + name for name in RESULT_COLUMNS]
+        review = REVIEW_COLUMNS if options.for_review else ()
+        self.added = [options.prefix + name for name in (*RESULT_COLUMNS, *review)]
+        self._empty = source.delimiter * len(review)
         taken = [name for name in self.added if name in source.header]
         if taken and not options.replace:
             raise UsageError(
@@ -203,7 +210,10 @@ class CsvClassifier:
             *(results[name].combine_chunks().cast(pa.binary()) for name in RESULT_COLUMNS[:4]),
             *(_quoted(results[name].combine_chunks(), self.source.delimiter) for name in ("review", "route")),
             pc.binary_join_element_wise(
-                b'"', results["top_features"].combine_chunks().cast(pa.binary()), b'"' + line_end, b""
+                b'"',
+                results["top_features"].combine_chunks().cast(pa.binary()),
+                b'"' + self._empty.encode() + line_end,
+                b"",
             ),
             self.source.delimiter.encode(),
         )
@@ -252,6 +262,7 @@ class CsvClassifier:
         ours = delimiter.join(
             [*results[:4], *(_quote_cell(c, delimiter) for c in results[4:6]), f'"{results[6]}"']
         )
+        ours += self._empty
         if len(record.cells) <= width and len(self._kept) == width:
             missing = width - max(len(record.cells), 1)
             return bare + delimiter * missing + delimiter + ours + line_end

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
 import typer
 
 from loopwise.errors import LoopwiseError
+from loopwise.service.cli_labels import label, labels_app
+from loopwise.service.cli_models import models_app, monitor, train
+from loopwise.service.cli_options import HomeOption
 
 if TYPE_CHECKING:
     from loopwise.service.classify import Summary
@@ -28,12 +31,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-HomeOption = Annotated[
-    Optional[Path],  # noqa: UP045 - Typer reads it
-    typer.Option("--home", help="Folder of your labels and models (or set LOOPWISE_HOME)."),
-]
 RoutesOption = Annotated[
-    Optional[Path],  # noqa: UP045
+    Optional[Path],  # noqa: UP045 - Typer reads it
     typer.Option("--routes", help="Your own table of routes, a TOML file."),
 ]
 ModelOption = Annotated[
@@ -174,6 +173,10 @@ def classify(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse rows with more or fewer cells than the header.")
     ] = False,
+    for_review: Annotated[
+        bool,
+        typer.Option("--for-review", help="Also add loop_correct and mode_correct, to be filled by hand."),
+    ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=0, help="Threads; 0 for all cores.")] = 0,
     routes: RoutesOption = None,
     model: ModelOption = None,
@@ -190,7 +193,8 @@ def classify(
     from loopwise.service.progress import row_progress
 
     predictor = _predictor(model, home, routes, prior, target_accuracy)
-    options = Options(tuple(text or ()), prefix, replace, strict, jobs or len(os.sched_getaffinity(0)))
+    n_threads = jobs or len(os.sched_getaffinity(0))
+    options = Options(tuple(text or ()), prefix, replace, strict, n_threads, for_review)
     with open_input(backlog) as (stream, name):
         source = CsvSource.open(
             stream,
@@ -279,24 +283,11 @@ def evaluate(
         print_errors(evaluation, data, errors)
 
 
-@app.command()
-def train(
-    promote: Annotated[
-        Optional[bool],  # noqa: UP045
-        typer.Option("--promote/--no-promote", help="Make it active whatever it measures, or in no case."),
-    ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes.")] = 2,
-    home: HomeOption = None,
-) -> None:
-    """Train a model, compare it with the active one on held-out rows; it becomes active if it is no worse."""
-    from loopwise.service.progress import step_progress
-    from loopwise.training.build import N_STEPS
-    from loopwise.training.print_evaluation import print_train_report
-    from loopwise.training.train import train as run
-
-    with step_progress(N_STEPS) as on_step:
-        report = run(home=home, promote=promote, n_jobs=jobs, on_step=on_step)
-    print_train_report(report)
+app.command()(label)
+app.add_typer(labels_app)
+app.command()(train)
+app.command()(monitor)
+app.add_typer(models_app)
 
 
 def _predictor(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -62,6 +62,7 @@ class BuiltModel:
     figures : dict of str to dict of axis to AxisFigures
         By kind of held-out: ``groups`` (cross-validation, contrast pairs kept together), ``hands``
         (whole hands and trades left out, words hidden), ``test`` (the test split). Equal priors.
+        Without the first two where the cross-validation was known.
     """
 
     fitted: FittedHeads
@@ -70,9 +71,14 @@ class BuiltModel:
     fields: dict[str, Any]
     figures: dict[str, dict[Axis, AxisFigures]]
 
-    def write(self, folder: Path, card: str) -> None:
-        """Write the model file and its card into `folder`."""
-        write_model(folder, self.arrays, self.fields, card)
+    def write(self, folder: Path, card: str, lineage: dict[str, Any] | None = None) -> None:
+        """Write the model file, its card and where it comes from into `folder`."""
+        write_model(folder, self.arrays, self.fields, card, lineage)
+
+    def log_odds(self, texts: Sequence[str]) -> dict[Axis, Floats]:
+        """Return the calibrated log-odds toward the second class under equal priors, by axis."""
+        raw = self.fitted.decision_function(texts)
+        return {axis: self.calibrations[axis].apply(raw[axis]) for axis in AXES}
 
     def pipelines(self) -> dict[Axis, Pipeline]:
         """Return the fitted scikit-learn pipelines, one an axis, calibrated, the prior included.
@@ -93,31 +99,49 @@ class BuiltModel:
         return Pipeline([("features", self.fitted.vectorizer), ("classifier", calibrated)])
 
 
-def build(
-    corpus: Corpus,
+@dataclass(frozen=True)
+class CrossValidation:
+    """What held-out rows of the corpus say: it depends on corpus and recipe only.
+
+    Attributes
+    ----------
+    calibrations : dict of axis to Calibration
+    review : dict of axis to dict of label to list of dict
+        Review thresholds of each predicted class for every target.
+    metrics : dict of str to dict of axis to dict
+        The figures of ``groups`` and ``hands`` (see `BuiltModel`), as plain data.
+    figures : dict of str to dict of axis to AxisFigures
+        The same as objects; empty where they were read from a model file.
+    """
+
+    calibrations: dict[Axis, Calibration]
+    review: dict[Axis, dict[str, list[dict[str, Any]]]]
+    metrics: dict[str, dict[Axis, dict[str, Any]]]
+    figures: dict[str, dict[Axis, AxisFigures]]
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> CrossValidation:
+        """Return the one behind a model, from the fields of its file."""
+        axes = fields["axes"]
+        metrics = {kind: fields["metrics"][kind] for kind in ("groups", "hands")}
+        calibrations = {axis: Calibration(**axes[axis]["calibration"]) for axis in AXES}
+        return cls(calibrations, {axis: axes[axis]["review"] for axis in AXES}, metrics, {})
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a model depends on."""
+    return {name: version(name) for name in ("loopwise", "scikit-learn", "numpy")}
+
+
+def cross_validate(
+    rows: Corpus,
     recipe: Recipe,
     vectors: WordVectors | None,
     *,
-    extra: ExtraRows | None = None,
     n_jobs: int = 2,
     on_step: Callable[[str], None] = lambda step: None,
-) -> BuiltModel:
-    """Train, calibrate and measure a model.
-
-    Parameters
-    ----------
-    corpus : Corpus
-        The test split is only measured on; the rest is trained on.
-    recipe : Recipe
-    vectors : WordVectors or None
-    extra : ExtraRows, optional
-        A user's labels, trained on.
-    n_jobs : int
-        Processes for the cross-validation.
-    on_step : callable
-        Called with a few words after each of `N_STEPS` steps.
-    """
-    rows = corpus.part(("train", "validation"))
+) -> CrossValidation:
+    """Cross-validate twice: by groups, and by hands with words hidden; calibrate on the latter."""
     group_folds = folds_by(rows.groups.tolist(), N_FOLDS, recipe.seed)
     scores = out_of_fold(
         rows, recipe, vectors, group_folds, n_jobs=n_jobs, on_fold=lambda: on_step("cross-validating groups")
@@ -133,28 +157,68 @@ def build(
         n_jobs=n_jobs,
         on_fold=lambda: on_step("cross-validating hands"),
     )
+    calibrations: dict[Axis, Calibration] = {}
+    figures: dict[str, dict[Axis, AxisFigures]] = {"groups": {}, "hands": {}}
+    review = {}
+    for axis in AXES:
+        sure = rows.is_sure(axis)
+        line = calibrations[axis] = calibrate(hard[axis][sure], rows.is_second(axis)[sure])
+        for kind, raw in (("groups", scores), ("hands", hard)):
+            figures[kind][axis] = _figures(axis, rows, line.apply(raw[axis]))
+        thresholds = _thresholds(axis, rows, line.apply(hard[axis]))
+        review[axis] = {name: [t.to_dict() for t in table] for name, table in thresholds.items()}
+    metrics = {kind: {axis: f.to_dict() for axis, f in by.items()} for kind, by in figures.items()}
+    return CrossValidation(calibrations, review, metrics, figures)
+
+
+def build(
+    corpus: Corpus,
+    recipe: Recipe,
+    vectors: WordVectors | None,
+    *,
+    extra: ExtraRows | None = None,
+    crossed: CrossValidation | None = None,
+    n_jobs: int = 2,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> BuiltModel:
+    """Train, calibrate and measure a model.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        The test split is only measured on; the rest is trained on.
+    recipe : Recipe
+    vectors : WordVectors or None
+    extra : ExtraRows, optional
+        A user's labels, trained on.
+    crossed : CrossValidation, optional
+        That of the same corpus and recipe, if it is known: it takes most of the time.
+    n_jobs : int
+        Processes for the cross-validation.
+    on_step : callable
+        Called with a few words after each of `N_STEPS` steps, of which all but one are skipped
+        if `crossed` is given.
+    """
+    rows = corpus.part(("train", "validation"))
+    if crossed is None:
+        crossed = cross_validate(rows, recipe, vectors, n_jobs=n_jobs, on_step=on_step)
     fitted = fit(rows, recipe, vectors, extra=extra)
     on_step("fitting all rows")
 
-    calibrations = {"scope": Calibration(1.0, 0.0)}
-    figures: dict[str, dict[Axis, AxisFigures]] = {"groups": {}, "hands": {}, "test": {}}
+    calibrations = {"scope": Calibration(1.0, 0.0)} | {str(k): v for k, v in crossed.calibrations.items()}
     axes: dict[str, Any] = {}
     test = corpus.part(("test",))
     test_scores = fitted.decision_function(test.texts)
+    tested: dict[Axis, AxisFigures] = {}
     for axis in AXES:
-        line = calibrations[axis] = calibrate(
-            hard[axis][rows.is_sure(axis)], rows.is_second(axis)[rows.is_sure(axis)]
-        )
-        for kind, part, raw in (("groups", rows, scores), ("hands", rows, hard), ("test", test, test_scores)):
-            figures[kind][axis] = _figures(axis, part, line.apply(raw[axis]))
-        thresholds = _thresholds(axis, rows, line.apply(hard[axis]))
-        intercept = float(line.apply(fitted.classifiers[axis].intercept_)[0])
+        line = calibrations[axis]
+        tested[axis] = _figures(axis, test, line.apply(test_scores[axis]))
         axes[axis] = {
             "labels": list(AXES[axis]),
-            "intercept": intercept,
+            "intercept": float(line.apply(fitted.classifiers[axis].intercept_)[0]),
             "calibration": {"slope": line.slope, "intercept": line.intercept},
-            "thresholds": {name: _at(table, TARGET_ACCURACY) for name, table in thresholds.items()},
-            "review": {name: [t.to_dict() for t in table] for name, table in thresholds.items()},
+            "thresholds": {name: _at(table, TARGET_ACCURACY) for name, table in crossed.review[axis].items()},
+            "review": crossed.review[axis],
         }
     heads = [_head(fitted, head, calibrations[head]) for head in HEADS]
     fields = {
@@ -169,13 +233,11 @@ def build(
             "n_words": len(corpus.lexicon),
             "n_extra_rows": len(extra.texts) if extra else 0,
         },
-        "versions": {name: version(name) for name in ("loopwise", "scikit-learn", "numpy")},
-        "metrics": {
-            kind: {axis: f.to_dict() for axis, f in by_axis.items()} for kind, by_axis in figures.items()
-        },
+        "versions": versions(),
+        "metrics": crossed.metrics | {"test": {axis: f.to_dict() for axis, f in tested.items()}},
     }
     arrays = fold(fitted.vectorizer, heads, language_words())
-    return BuiltModel(fitted, calibrations, arrays, fields, figures)
+    return BuiltModel(fitted, calibrations, arrays, fields, crossed.figures | {"test": tested})
 
 
 def _head(fitted: FittedHeads, head: str, line: Calibration) -> Head:
@@ -208,5 +270,5 @@ def _thresholds(axis: Axis, corpus: Corpus, log_odds: Floats) -> dict[str, list[
     return tables
 
 
-def _at(table: list[ReviewThreshold], target: float) -> float:
-    return round(next(t.threshold for t in table if t.target == target), 6)
+def _at(table: list[dict[str, Any]], target: float) -> float:
+    return float(next(t["threshold"] for t in table if t["target"] == target))

@@ -203,7 +203,7 @@ def _axis_data(
     # Grades point to code and to interactive; scores point to the second class of each axis.
     grades = lexicon[axis].to_numpy(dtype=np.float64) * (-1 if axis == "loop" else 1)
     scale = recipe.lexicon_weight[axis] * lexicon["weight"].to_numpy(dtype=np.float64)
-    graded, neutral = grades != 0, grades == 0
+    graded, neutral = np.abs(grades) > 0, grades == 0  # Neither where nothing was said (NaN).
     word_weight, word_y = (scale * np.abs(grades) / 2)[graded], grades[graded] > 0
     if recipe.balanced and graded.any():
         word_weight = _balance(word_weight, word_y)

@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from loopwise.model.labels import AXES, Axis
-from loopwise.training.train import TOLERANCE, TrainReport
 
 if TYPE_CHECKING:
     from loopwise.training.evaluate import Evaluation, LabelledTexts
@@ -25,7 +24,7 @@ def _console() -> Console:
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print the figures of an evaluation as tables."""
     console = _console()
-    console.print(_axes_table(evaluation.axes))
+    console.print(axes_table(evaluation.axes))
     console.print(_classes_table(evaluation))
     for axis, figures in evaluation.axes.items():
         first, second = AXES[axis]
@@ -57,7 +56,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
     console.print(f"unknown words: {evaluation.unknown_words:.1%}")
 
 
-def _axes_table(axes: Mapping[Axis, AxisFigures]) -> Table:
+def axes_table(axes: Mapping[Axis, AxisFigures]) -> Table:
+    """Return the figures of each axis as a table."""
     table = Table("axis", "n", "accuracy", "balanced", "macro-F1", "calibration error", box=None)
     for axis, f in axes.items():
         figures = (f.accuracy, f.balanced_accuracy, f.macro_f1, f.calibration_error)
@@ -89,25 +89,3 @@ def print_errors(evaluation: Evaluation, data: LabelledTexts, n: int) -> None:
             verdict = f"{axis}: {conf[at]:.2f} {names[int(said[at])]}, is {right}"
             line = f"{verdict}: {data.texts[at][:160]!r}  [{features}]"
             console.print(Text(line))
-
-
-def print_train_report(report: TrainReport) -> None:
-    """Print what a training run measured, and what became of the model."""
-    console = _console()
-    titles = {
-        "groups": "cross-validation, groups kept together",
-        "hands": "cross-validation, whole hands left out and words hidden",
-        "test": "test rows",
-    }
-    for kind, axes in report.built.figures.items():
-        console.print(f"[bold]{titles[kind]}[/bold]")
-        console.print(_axes_table(axes))
-    console.print("compared with the active model on the test rows:")
-    for axis, difference in report.difference.items():
-        console.print(f"  {axis}: {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]")
-    console.print(f"written to {report.folder}")
-    if report.promoted:
-        console.print(f"[bold]{report.model_id} is active now[/bold]")
-    else:
-        worse = "" if report.no_worse else f" (it may be worse by more than {TOLERANCE:.0%})"
-        console.print(f"the active model stays{worse}; to change: loopwise train --promote")

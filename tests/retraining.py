@@ -1,0 +1,107 @@
+"""What the tests of retraining share: a small corpus, a quick recipe, an unseen trade, wrong labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from loopwise.model.modelfile import FIELDS_NAME, FORMAT_VERSION, WEIGHTS_NAME, ModelFile, signed
+from loopwise.service.cli import main
+from loopwise.training.corpus import Corpus
+from loopwise.training.fit import Recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+HARBOUR = ROOT / "data" / "examples" / "harbour.csv"
+#: Quick to fit: no borrowed vectors, a strong penalty.
+RECIPE = Recipe(vector_heads=(), C={"loop": 0.5, "mode": 0.5, "scope": 0.5})
+#: Next to a corpus of 800 rows a label weighs what it should; 8 is for ten times as many.
+WEIGHT = 1.0
+
+
+def small_corpus(n_rows: int = 800, n_words: int = 1000) -> Corpus:
+    """A part of the shipped corpus to train on, and all of its test rows."""
+    whole = Corpus.shipped()
+    is_test = whole.rows["split"] == "test"
+    rows = pd.concat([whole.rows[~is_test].sample(n_rows, random_state=1), whole.rows[is_test]])
+    lexicon = whole.lexicon.sample(n_words, random_state=1)
+    noise = whole.out_of_scope.sample(60, random_state=1, replace=True)
+    return Corpus(*(frame.reset_index(drop=True) for frame in (rows, lexicon, noise)))
+
+
+def harbour() -> pd.DataFrame:
+    """The tasks of an unseen trade with their answers: text, loop, mode."""
+    frame = pd.read_csv(HARBOUR)
+    return frame.rename(columns={"title": "text", "right_loop": "loop", "right_mode": "mode"})
+
+
+def flipped_labels() -> pd.DataFrame:
+    """Sixty everyday tasks with the loop turned round."""
+    lines = (ROOT / "tests" / "data" / "everyday_tasks.txt").read_text("utf-8").splitlines()
+    wrong = {"c": "knowledge", "k": "code"}
+    return pd.DataFrame({"text": [line[2:] for line in lines], "loop": [wrong[line[0]] for line in lines]})
+
+
+def as_csv(frame: pd.DataFrame) -> str:
+    return str(frame.to_csv(index=False))
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left: exit code and output."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(self.stdout, newline="")))
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Command:
+    """Run the command line in this process, in a folder of its own."""
+
+    def run(*arguments: str | Path, stdin: str = "") -> Done:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["loopwise", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), "utf-8", newline=""))
+        capfdbinary.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        sys.stdout.flush()
+        out, err = (part.decode("utf-8") for part in capfdbinary.readouterr())
+        return Done(int(left.value.code or 0), out, err)
+
+    return run
+
+
+def signed_copy(folder: Path, change: Callable[[dict[str, Any]], None] = lambda fields: None) -> Path:
+    """Copy the shipped model, change its fields, and sign the result as `write_model` would."""
+    shipped = ModelFile.shipped()
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = (shipped.folder / WEIGHTS_NAME).read_bytes()
+    (folder / WEIGHTS_NAME).write_bytes(weights)
+    fields = json.loads(json.dumps(shipped.fields))
+    change(fields)
+    parts = fields.pop("parts", {WEIGHTS_NAME: weights})
+    version = fields.pop("format_version", None)
+    text = signed(fields, parts)
+    if version != FORMAT_VERSION:
+        text = text.replace(b'"format_version": 1', f'"format_version": {json.dumps(version)}'.encode(), 1)
+    (folder / FIELDS_NAME).write_bytes(text)
+    return folder
