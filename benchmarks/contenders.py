@@ -1,4 +1,4 @@
-"""The programs that `benchmarks/speed.py` times, each a process of its own: ``python -m benchmarks.contenders NAME``."""
+"""The programs that `benchmarks/speed.py` times, each a process of its own."""
 
 from __future__ import annotations
 

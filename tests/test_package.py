@@ -49,7 +49,8 @@ def test_nothing_leaves_this_machine(tmp_path: Path) -> None:
         "from loopwise.service.cli import app\n"
         "from loopwise.training.corpus import Corpus\n"
         "Corpus.shipped()\n"
-        f"app(['classify', {str(tmp_path / 'in.csv')!r}, '-o', {str(tmp_path / 'out.csv')!r}], standalone_mode=False)\n"
+        f"arguments = ['classify', {str(tmp_path / 'in.csv')!r}, '-o', {str(tmp_path / 'out.csv')!r}]\n"
+        "app(arguments, standalone_mode=False)\n"
         "app(['predict', 'Fix the test'], standalone_mode=False)\n"
     )
     run(code)
@@ -118,7 +119,8 @@ def test_the_wheel_holds_the_tree_and_works_among_impostors(tmp_path: Path) -> N
         "from loopwise.model.vectors import WordVectors; print(len(WordVectors.shipped().words) > 1000); "
         "from loopwise.training.build import build; from loopwise.training.fit import Recipe; "
         "part = Corpus.shipped(); part = Corpus(part.rows.iloc[::40], part.lexicon[:50], part.out_of_scope); "
-        "built = build(part, Recipe(vector_heads=()), None, n_jobs=1); print(built.fields['corpus']['n_rows'])"
+        "built = build(part, Recipe(vector_heads=()), None, n_jobs=1); "
+        "print(built.fields['corpus']['n_rows'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=hostile, env=os.environ | {"PYTHONPATH": str(site)},

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from loopwise import Predictor
 from loopwise.model.batch import BatchScorer
+from loopwise.model.labels import AXES
 from loopwise.model.modelfile import ModelFile
 from loopwise.model.scorer import Scorer, strongest
 from tests.strategies import WORDS, texts
@@ -34,11 +35,11 @@ def test_columns_score_as_single_texts_do(single: Scorer, batch: BatchScorer, bl
     for name in ("loop", "mode", "scope", "n_words", "n_known", "n_english", "n_foreign"):
         expected = [getattr(score, name) for score in scores]
         np.testing.assert_allclose(getattr(columns, name), expected, atol=1e-9)
-    for axis, at in (("loop", 1), ("mode", 2)):
+    for axis in AXES:
         turned = np.arange(len(block)) % 2 == 1
-        shown = columns.top_features(axis, turned, 3).to_pylist()  # type: ignore[arg-type]
+        shown = columns.top_features(axis, turned, 3).to_pylist()
         for score, back, text in zip(scores, turned, shown, strict=True):
-            contributions = [(c[0], c[at]) for c in score.contributions]
+            contributions = [(n, a if axis == "loop" else b) for n, a, b in score.contributions]
             strong = strongest(contributions, 3, -1.0 if back else 1.0)
             assert text == ", ".join(f"{name} {value:+.2f}" for name, value in strong)
 

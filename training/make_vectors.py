@@ -29,7 +29,7 @@ MAX_WORD_LENGTH: Final = 24
 
 
 def vocabulary(encoder_words: list[str], corpus: Corpus, n_words: int = N_WORDS) -> list[str]:
-    """Return the words to embed: those of the corpus and the lexicon, then the encoder's own, the frequent first.
+    """Return the words to embed: those of corpus and lexicon, then the encoder's own, the frequent first.
 
     Parameters
     ----------
