@@ -141,8 +141,7 @@ class Linear:
             word_weight = balanced(setting["words"] * np.abs(grades[graded]) / 2, grades[graded] > 0)
             X = sp.vstack([X, words[graded]]).tocsr() if sp.issparse(X) else np.vstack([X, words[graded]])
             y, weight = np.concatenate([y, grades[graded] > 0]), np.concatenate([weight, word_weight])
-        solver = "lbfgs" if sp.issparse(X) else "newton-cholesky"
-        classifier = LogisticRegression(C=setting["C"], solver=solver, max_iter=2000)
+        classifier = LogisticRegression(C=setting["C"], max_iter=2000)
         return np.asarray(classifier.fit(X, y, sample_weight=weight).decision_function(texts), np.float64)
 
 
@@ -243,9 +242,9 @@ class SentenceEmbeddings:
                 keys, vectors = stored["keys"], stored["vectors"]
             self.known = {key.tobytes(): vector for key, vector in zip(keys, vectors, strict=True)}
 
-    def __call__(self, texts: Sequence[str]) -> Floats:
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return one row a text; all must be known."""
-        return np.array([self.known[_key(text)] for text in texts], dtype=np.float64)
+        return np.array([self.known[_key(text)] for text in texts])
 
     def learn(self, texts: Sequence[str]) -> None:
         """Embed the texts that are not known yet, and store them."""
@@ -304,4 +303,4 @@ def all_peers(cache: Path) -> list[Peer]:
 
 def _with_words(settings: tuple[dict[str, float], ...]) -> tuple[dict[str, float], ...]:
     """Return each setting with each weight of the lexicon; the least C makes room."""
-    return tuple(setting | {"words": weight} for setting in settings[1:] for weight in (0.03, 0.1, 0.3, 1.0))
+    return tuple(setting | {"words": weight} for setting in settings[1:] for weight in (0.03, 0.1, 0.3))

@@ -346,8 +346,8 @@ def report(
         "likelier under equal priors. Calibration error and coverage are those of the confidence for a real "
         f"backlog ({PRIOR['mode']:.0%} autonomous), and once more under equal priors where that differs. "
         "Coverage is the largest share of rows, the most confident first, of which 95 % are right. The "
-        "peers' settings are chosen on hands left out; their confidence is fitted on groups left out, ours on "
-        "hands left out with words hidden, so a part of a difference in calibration is that.",
+        "peers' settings are chosen on hands left out. Their confidence is fitted on groups left out, ours "
+        "on hands left out with words hidden, so a part of a difference in calibration is that.",
         "",
     ]
     for held_out in held_outs:
