@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test soak lint fix model corpus-check coverage bench peers clean
+.PHONY: help install demo test soak lint fix model corpus-check bench ablation peers clean
 
 help: ## Show the chores
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml
 install: $(STAMP) ## Install into .venv, with the test tools
 
 demo: $(STAMP) ## Classify the sample backlog
-	$(BIN)/loopwise predict "Fix the flaky login test" "Write the blog post about our move to Kubernetes"
+	$(BIN)/loopwise predict "Add a --dry-run flag to the import command" "Write the blog post about our move to Kubernetes"
 	$(BIN)/loopwise classify data/examples/backlog.csv -o $(VENV)/routed.csv
 	@$(BIN)/python -c "import csv; rows = list(csv.DictReader(open('$(VENV)/routed.csv', newline='', encoding='utf-8'))); print('\n'.join(f\"{r['loop']:<9} {r['mode']:<11} {r['title'][:70]}\" for r in rows[:12]))"
 	@echo "the whole result is in $(VENV)/routed.csv"
@@ -55,6 +55,13 @@ $(PEERS_STAMP): pyproject.toml
 
 peers: $(PEERS_STAMP) ## Measure quality against peers, in an environment of its own
 	HF_HUB_OFFLINE=1 $(PEERS_VENV)/bin/python -m benchmarks.quality $(PEERS_ARGS)
+
+bench: $(STAMP) ## Measure speed against peers
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python -m benchmarks.speed
+
+ablation: $(STAMP) ## Measure what each lever brings; FILE=labelled.csv measures on that file too
+	$(BIN)/python -m loopwise.training.run_experiments $(FILE)
 
 clean: ## Remove what the chores made
 	rm -rf $(VENV) $(PEERS_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -67,7 +67,7 @@ def changed_settings(
         if text == "auto":
             if texts is None:
                 raise UsageError(
-                    "--prior auto estimates the share from a file; it needs classify or evaluate"
+                    "--prior auto estimates the shares from a whole file; so far it works with evaluate only"
                 )
             prior |= estimated_prior(predictor, texts)
             shares = ", ".join(f"{axis}={AXES[axis][0]}:{share:.2f}" for axis, share in prior.items())
