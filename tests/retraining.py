@@ -5,29 +5,35 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+import loopwise.training.build
 from loopwise.model.modelfile import FIELDS_NAME, FORMAT_VERSION, WEIGHTS_NAME, ModelFile, signed
+from loopwise.model.store import Home
 from loopwise.service.cli import main
+from loopwise.training import TrainReport, train
 from loopwise.training.corpus import Corpus
 from loopwise.training.fit import Recipe
+from loopwise.training.metrics import axis_figures
 
 ROOT = Path(__file__).resolve().parent.parent
 HARBOUR = ROOT / "data" / "examples" / "harbour.csv"
 #: Quick to fit: no borrowed vectors, a strong penalty.
-RECIPE = Recipe(vector_heads=(), C={"loop": 0.5, "mode": 0.5, "scope": 0.5})
-#: Next to a corpus of 800 rows a label weighs what it should; 8 is for ten times as many.
+RECIPE = Recipe(vector_heads=(), C={"loop": 0.2, "mode": 0.2, "scope": 0.2})
+#: Next to a corpus of 400 rows a label weighs what it should; 8 is for thirty times as many.
 WEIGHT = 1.0
 
 
-def small_corpus(n_rows: int = 800, n_words: int = 1000) -> Corpus:
+def small_corpus(n_rows: int = 400, n_words: int = 500) -> Corpus:
     """A part of the shipped corpus to train on, and all of its test rows."""
     whole = Corpus.shipped()
     is_test = whole.rows["split"] == "test"
@@ -105,3 +111,38 @@ def signed_copy(folder: Path, change: Callable[[dict[str, Any]], None] = lambda 
         text = text.replace(b'"format_version": 1', f'"format_version": {json.dumps(version)}'.encode(), 1)
     (folder / FIELDS_NAME).write_bytes(text)
     return folder
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Corpus:
+    return small_corpus()
+
+
+@pytest.fixture(scope="session")
+def quick() -> Iterator[None]:
+    """Spare the thousand resamples behind the figures that these tests do not look at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loopwise.training.build, "axis_figures", partial(axis_figures, n_samples=20))
+        yield
+
+
+@pytest.fixture(scope="session")
+def base_home(corpus: Corpus, quick: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose active model was trained on the small corpus alone."""
+    home = tmp_path_factory.mktemp("base")
+    assert run_training(home, corpus, promote=True).promoted
+    return home
+
+
+def run_training(home: Home | Path, corpus: Corpus, labels: Any = None, **options: Any) -> TrainReport:
+    """Train the small way."""
+    folder = home.folder if isinstance(home, Home) else home
+    settings = {"home": folder, "corpus": corpus, "recipe": RECIPE, "weight": WEIGHT, "n_jobs": 1}
+    return train(labels, **{**settings, **options})
+
+
+@pytest.fixture
+def home(base_home: Path, own_home: Path) -> Home:
+    """A copy of `base_home` to work in."""
+    shutil.copytree(base_home, own_home)
+    return Home(own_home)

@@ -171,18 +171,13 @@ def test_a_killed_session_keeps_every_answer(tmp_path: Path, own_home: Path) -> 
     )  # fmt: skip
     assert process.stdin is not None
     assert process.stdout is not None
-    answered = 0
     for key in "cakic":
         process.stdin.write(key)
         process.stdin.flush()
-        answered += 1
-        # The next question is there: by now the answer must be on disk.
-        while answered and not (line := process.stdout.readline()).startswith(
-            ("   code", "   know", "   auto", "   inter")
-        ):
-            assert line
-        while not process.stdout.readline().startswith(("loop:", "mode:")):
-            pass
+        # The answer is repeated, and then the next question is asked: by now it must be on disk.
+        for starts in (("   code", "   know", "   auto", "   inter"), ("loop:", "mode:")):
+            while not (line := process.stdout.readline()).startswith(starts):
+                assert line
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdin.close()

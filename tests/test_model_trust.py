@@ -102,14 +102,14 @@ def test_a_part_that_leaves_the_folder_is_refused(copy: Path, name: str) -> None
     fields = json.loads((copy / FIELDS_NAME).read_text("utf-8"))
     data = (copy / WEIGHTS_NAME).read_bytes()
     (copy / FIELDS_NAME).write_bytes(signed(fields, {WEIGHTS_NAME: data, name: b"x"}))
-    with pytest.raises(ModelError, match="names the part .*; a model has no other than"):
+    with pytest.raises(ModelError, match=r"names the part .*; a model has no other than"):
         ModelFile.load(copy)
 
 
 @pytest.mark.parametrize("version", [0, 2, 99, "1", None, [1]])
 def test_an_unknown_format_version_says_what_to_do(tmp_path: Path, version: Any) -> None:
     folder = signed_copy(tmp_path / "m", lambda fields: fields.update(format_version=version))
-    with pytest.raises(ModelError, match="format version .* Retrain with: loopwise train"):
+    with pytest.raises(ModelError, match=r"format version .* Retrain with: loopwise train"):
         ModelFile.load(folder)
 
 

@@ -25,8 +25,11 @@ def home(own_home: Path) -> Home:
 
 
 def add(home: Home) -> str:
+    def write(folder: Path) -> None:
+        signed_copy(folder)
+
     with home.training_lock():
-        return home.add_model(lambda folder: shutil.copytree(signed_copy(home.folder / "made"), folder))
+        return home.add_model(write)
 
 
 def test_the_shipped_model_is_entry_0_and_active_in_an_empty_home(home: Home) -> None:
@@ -150,7 +153,7 @@ def test_an_active_model_that_is_gone_names_the_way_back(home: Home) -> None:
     a = add(home)
     home.activate(a)
     shutil.rmtree(home.model_folder(a))
-    with pytest.raises(ModelError, match="the active model is gone.*Go back with: loopwise models rollback"):
+    with pytest.raises(ModelError, match=r"the active model is gone.*Go back with: loopwise models rollback"):
         home.active_model()
     assert home.rollback() == SHIPPED_ID
 
@@ -163,7 +166,9 @@ def test_a_history_that_cannot_be_read_names_its_line(home: Home) -> None:
 
 
 def test_the_second_writer_waits_and_is_told_for_whom(tmp_path: Path) -> None:
-    lock, told, order = tmp_path / "x.lock", [], []
+    lock = tmp_path / "x.lock"
+    told: list[str] = []
+    order: list[str] = []
 
     def second() -> None:
         with writer_lock(lock, "second", wait=20, say=told.append):

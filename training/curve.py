@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Labels are held out in this many parts, and the others shown in these shares.
-N_CURVE_PARTS: Final = 4
-SHARES: Final = (0.0, 0.125, 0.25, 0.5, 1.0)
+N_CURVE_PARTS: Final = 3
+SHARES: Final = (0.0, 0.25, 0.5, 1.0)
 N_CURVE_STEPS: Final = N_CURVE_PARTS * len(SHARES)
 #: Fewer labels than this make no curve.
 MIN_LABELS: Final = 20
@@ -54,7 +54,7 @@ class LearningCurve:
     Attributes
     ----------
     points : list of CurvePoint
-        From none of the user's labels to three quarters of them.
+        From none of the user's labels to two thirds of them.
     n_labels : int
         How many there are.
     """

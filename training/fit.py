@@ -112,13 +112,16 @@ class ExtraRows:
     weight : float
         Weight of each row next to a corpus row's 1.
     words : DataFrame
-        Lexicon entries of the user: ``phrase, loop, mode``; weighted like `weight` rows.
+        Lexicon entries of the user: ``phrase, loop, mode``.
+    word_weight : float
+        Weight of each of `words` next to an entry of the lexicon's 1.
     """
 
     texts: list[str]
     second: dict[Axis, Floats]
     weight: float
     words: pd.DataFrame | None = None
+    word_weight: float = 1.0
 
 
 def fit(
@@ -175,7 +178,7 @@ def _merged_lexicon(corpus: Corpus, extra: ExtraRows | None) -> pd.DataFrame:
     """Return ``phrase, loop, mode, weight`` with one line for each folded phrase, the user's words first."""
     base = corpus.lexicon[["phrase", "loop", "mode"]].assign(weight=1.0)
     if extra is not None and extra.words is not None and len(extra.words):
-        own = extra.words[["phrase", "loop", "mode"]].assign(weight=extra.weight)
+        own = extra.words[["phrase", "loop", "mode"]].assign(weight=extra.word_weight)
         base = pd.concat([own, base[~base["phrase"].isin(own["phrase"])]])
     folded = base.assign(phrase=[" ".join(tokenize(p)) for p in base["phrase"]])
     folded = folded[folded["phrase"] != ""]

@@ -43,7 +43,7 @@ def print_contradictions(doubtful: Contradictions, shown: int = 10) -> None:
     console.print(f"loopwise: {doubtful}; please look at them:")
     for c in doubtful.found[:shown]:
         ids = ", ".join(record.id for record in c.records)
-        line = f"  {ids}  {c.axis}: {c.said}, the model says {c.model_says} ({c.confidence:.2f}): "
+        line = f"  {ids}  {c.axis}: {c.said}, the model says {c.model_says} ({c.confidence:.3f}): "
         console.print(Text(line + repr(_line(c.text))))
     if len(doubtful.found) > shown:
         console.print(f"  and {len(doubtful.found) - shown} more")

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 #: lifted the loop on its other tasks from .705 to .788 with weight 1, .841 with 4, .871 with 8 and
 #: .902 with 16, and cost nothing on the corpus; at 16, wrong labels do more harm than at 8.
 DEFAULT_WEIGHT: Final = 8.0
+#: A word speaks for every task that holds it. It weighs this much more than a task: with 4, ten words of
+#: the unseen trade did what fifty of its tasks do, with 1 half of that (see docs/retraining.md).
+WORD_FACTOR: Final = 4.0
 #: The user's labels are held out in this many parts.
 N_PARTS: Final = 5
 
@@ -86,6 +89,10 @@ class UserLabels:
         """For each task its words, by which tasks that differ in case, digits or signs go together."""
         return [" ".join(tokenize(text)) for text in self.texts]
 
+    def tasks_as_rows(self) -> list[dict[str, Any]]:
+        """Return the labelled tasks as `train` takes them: text, loop, mode."""
+        return [{"text": label.text, "loop": label.loop, "mode": label.mode} for label in self.tasks]
+
     @property
     def fingerprint(self) -> str:
         """A SHA-256 over all labels, whatever their order."""
@@ -102,7 +109,8 @@ class UserLabels:
             columns=["phrase", "loop", "mode"],
         ).astype({"loop": "float64", "mode": "float64"})
         second = {axis: values[chosen] for axis, values in self.second.items()}
-        return ExtraRows([self.texts[i] for i in chosen], second, weight, words if len(words) else None)
+        texts = [self.texts[i] for i in chosen]
+        return ExtraRows(texts, second, weight, words if len(words) else None, WORD_FACTOR * weight)
 
     def parts(self, n_parts: int = N_PARTS, seed: int = 0) -> list[NDArray[np.int64]]:
         """Return the indices of the tasks in parts to be held out; fewer than two if there is too little."""
