@@ -119,7 +119,9 @@ class CsvClassifier:
         self.source = source
         self.options = options
         self._maker = maker
-        review = REVIEW_COLUMNS if options.for_review else ()
+        wanted = REVIEW_COLUMNS if options.for_review else ()
+        # Corrections that are there already stay where they are.
+        review = [name for name in wanted if options.prefix + name not in source.header]
         self.added = [options.prefix + name for name in (*RESULT_COLUMNS, *review)]
         self._empty = source.delimiter * len(review)
         taken = [name for name in self.added if name in source.header]

@@ -134,7 +134,7 @@ def obey_permissions() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="takes rights from root with prctl")
 def test_a_read_only_home_can_be_read_and_says_that_it_is_not_written(own_home: Path) -> None:
     LabelStore.of(Home(own_home)).append([Record("one", loop="code")])
-    folders = [own_home, own_home / "labels"]
+    everything = [own_home, *own_home.rglob("*")]
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -146,8 +146,8 @@ def test_a_read_only_home_can_be_read_and_says_that_it_is_not_written(own_home: 
             preexec_fn=obey_permissions,
         )
 
-    for folder in folders:
-        folder.chmod(0o555)
+    for path in everything:
+        path.chmod(0o555 if path.is_dir() else 0o444)
     try:
         assert "one" in run("labels", "list").stdout
         assert run("predict", "Fix the flaky test").stdout.startswith("code")
@@ -158,8 +158,8 @@ def test_a_read_only_home_can_be_read_and_says_that_it_is_not_written(own_home: 
             assert "may not be written (Permission denied). Choose a folder of your own with --home" in last
             assert "Traceback" not in done.stderr
     finally:
-        for folder in folders:
-            folder.chmod(0o755)
+        for path in everything:
+            path.chmod(0o755 if path.is_dir() else 0o644)
     assert [r.text for r in LabelStore.of(Home(own_home)).read().records] == ["one"]
 
 

@@ -216,6 +216,26 @@ def test_corrections_read_only_what_was_filled(command: Command, tmp_path: Path)
     assert (label.text, label.loop, label.mode) == ("Book the vet", None, "interactive")
 
 
+def test_for_review_adds_two_empty_columns_whatever_way_a_row_is_read(command: Command) -> None:
+    regular = 'title,n\n"Fix, the test",1\nBook the vet,2\n'
+    for backlog in (regular, regular + "ragged\n", regular + 'odd "quote,3\n', regular[:-1]):
+        done = command("classify", "-", "--for-review", stdin=backlog)
+        assert list(done.rows[0])[-2:] == ["loop_correct", "mode_correct"]
+        for row in done.rows:
+            assert (row["loop_correct"], row["mode_correct"]) == ("", "")
+            assert row["loop"] in ("code", "knowledge")
+        plain = command("classify", "-", stdin=backlog)
+        kept = [{name: row[name] for name in plain.rows[0]} for row in done.rows]
+        assert kept == plain.rows
+
+
+def test_corrections_that_are_there_survive_another_review(command: Command) -> None:
+    backlog = "title,loop_correct,mode_correct\nFix the test,knowledge,\n"
+    done = command("classify", "-", "--for-review", "--replace", stdin=backlog)
+    assert [row["loop_correct"] for row in done.rows] == ["knowledge"]
+    assert list(done.rows[0]).count("loop_correct") == 1
+
+
 def test_the_models_own_guesses_are_never_labels(command: Command, tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("title\nFix the flaky test\n")
     command("classify", "b.csv", "-o", "r.csv")

@@ -33,6 +33,8 @@ POOL: Final = 2000
 _WORD_TEXTS: Final = 20_000
 #: What a text weighs at least, however sure the model is.
 _FLOOR: Final = 0.05
+#: Texts of this cosine or more count as the same: one answer does for both.
+_SAME: Final = 0.6
 _MIN_ROWS: Final = 2
 _EXAMPLES: Final = 3
 
@@ -76,7 +78,7 @@ def task_queue(
     answered = [index for key, index in first.items() if key in done][-POOL:]
     features = TaskVectorizer().fit([texts[i] for i in pool]).transform([texts[i] for i in pool + answered])
     # Rows have length 1, so that products are cosines.
-    alike = (features @ features[: len(pool)].T).toarray()
+    alike = np.minimum((features @ features[: len(pool)].T).toarray() / _SAME, 1.0)
     covered = alike[len(pool) :].max(axis=0, initial=0.0)
     return [pool[i] for i in _greedy(alike[: len(pool)], weight, covered, n)]
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 #: .902 with 16, and cost nothing on the corpus; at 16, wrong labels do more harm than at 8.
 DEFAULT_WEIGHT: Final = 8.0
 #: A word speaks for every task that holds it. It weighs this much more than a task: with 4, ten words of
-#: the unseen trade did what fifty of its tasks do, with 1 half of that (see docs/retraining.md).
+#: the unseen trade did what fifty of its tasks do, with 1 half of that (see docs/retrain.md).
 WORD_FACTOR: Final = 4.0
 #: The user's labels are held out in this many parts.
 N_PARTS: Final = 5
