@@ -23,10 +23,10 @@ demo: $(STAMP) ## Classify the sample backlog
 	@echo "the whole result is in $(VENV)/routed.csv"
 
 test: $(STAMP) ## Run every kind of test, with small counts
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 soak: $(STAMP) ## Run the crash, load and scale tests with their full counts
-	LOOPWISE_SOAK=1 $(BIN)/python -m pytest
+	LOOPWISE_SOAK=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff check .

@@ -167,6 +167,8 @@ class CsvClassifier:
     def _fast(self, block: Block) -> tuple[bytes, Summary] | None:
         """Classify a block with Arrow; None if it has to be read exactly."""
         ended = block.data.endswith(b"\n")
+        if block.data.endswith(b"\r"):
+            return None  # A line end that would melt into the one put after it.
         data = block.data if ended else block.data + self.source.line_end
         array = np.frombuffer(data, dtype=np.uint8)
         line_ends = np.flatnonzero(array == 10)

@@ -109,6 +109,7 @@ def kept(result: bytes) -> list[list[str]]:
         (b'title,b\n"say ""hi"" now",1\n', [['say "hi" now', "1"]]),
         (b'title,b\n"two\r\nlines",1\r\n', [["two\r\nlines", "1"]]),
         (b"title,b\nno end,1", [["no end", "1"]]),
+        (b"title,b\nlone return,1\r", [["lone return", "1"]]),
         (b'title,b\n5" pipe,1\n', [['5" pipe', "1"]]),
         (b"title,b\nnul\x00cell,1\n", [["nul\x00cell", "1"]]),
         (b"title,b\nlatin \xe9,\xc3\xa9\n", [["latin \udce9", "é"]]),
