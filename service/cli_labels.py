@@ -233,8 +233,7 @@ def label(
         TASK_QUESTIONS,
         WORD_QUESTIONS,
         Session,
-        terminal_key,
-        terminal_line,
+        keyboard,
     )
     from loopwise.training.labels import Answers, LabelStore, default_who
 
@@ -251,16 +250,18 @@ def label(
         return
     _say(f"{table.name}: {len(items)} to ask; s skips, u undoes, n adds a note, q quits, ? helps")
     console = Console(highlight=False)
-    session = Session(
-        items,
-        WORD_QUESTIONS if words else TASK_QUESTIONS,
-        Answers(store, person, "word" if words else "task"),
-        console,
-        read_key=terminal_key,
-        read_line=terminal_line,
-        show_guess=guess,
-    )
-    _print_outcome(session.run(), store)
+    with keyboard() as (read_key, read_line):
+        session = Session(
+            items,
+            WORD_QUESTIONS if words else TASK_QUESTIONS,
+            Answers(store, person, "word" if words else "task"),
+            console,
+            read_key=read_key,
+            read_line=read_line,
+            show_guess=guess,
+        )
+        outcome = session.run()
+    _print_outcome(outcome, store)
 
 
 def _task_items(table: BacklogTexts, place: Home, number: int, done: set[str]) -> list[Item]:

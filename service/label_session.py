@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -57,7 +60,6 @@ WORD_QUESTIONS: Final = (
     _word_question("mode", "interactive", "autonomous"),
 )
 _HELP: Final = "s skip   u undo   n note   g show or hide the model's guess   q quit (what you said is kept)"
-_LINE_ENDS: Final = "\r\n"
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ class Session:
                 self._answer(question, question.keys[key])
             elif key in commands:
                 commands[key]()
-            elif key not in _LINE_ENDS:
+            elif key not in ("\r", "\n"):
                 valid = " ".join([*question.keys, *commands, "q"])
                 self._console.print(f"{key!r} says nothing here; the keys are: {valid}", markup=False)
         return self._outcome()
@@ -300,18 +302,55 @@ def _guess_line(axis: Axis, guess: Prediction) -> Text:
     return line.append(f" because of {shown}" if shown else "", style="dim")
 
 
-def terminal_key() -> str:
-    """Return the next keystroke of a terminal, or the next character of a pipe; ``""`` at its end."""
+@contextmanager
+def keyboard() -> Iterator[tuple[Callable[[], str], Callable[[], str]]]:
+    """Yield functions that return the next keystroke (``""`` at the end) and the next line.
+
+    A pipe is read character by character. A terminal stays in its key-by-key mode throughout: switching
+    at every key, as `typer.getchar` does, throws away what is typed meanwhile.
+    """
     if not sys.stdin.isatty():
-        return sys.stdin.read(1)
-    import typer
-
+        yield lambda: sys.stdin.read(1), lambda: sys.stdin.readline()
+        return
     try:
-        return typer.getchar()
-    except (KeyboardInterrupt, EOFError):
+        import termios
+        import tty
+    except ImportError:  # Windows
+        import typer
+
+        yield typer.getchar, lambda: sys.stdin.readline()
+        return
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+
+    def read_line() -> str:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+        try:
+            return sys.stdin.readline()
+        finally:
+            tty.setcbreak(terminal, termios.TCSADRAIN)
+
+    tty.setcbreak(terminal, termios.TCSADRAIN)
+    try:
+        yield lambda: _key(terminal), read_line
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+def _key(terminal: int) -> str:
+    """Return the next key. One that sends several bytes (an arrow, an umlaut) is one, and says nothing."""
+    try:
+        key = os.read(terminal, 1)
+        if key == b"\x1b" and _is_waiting(terminal):
+            key += os.read(terminal, 1)
+            while key[1:2] in (b"[", b"O") and not (len(key) > 2 and 0x40 <= key[-1] <= 0x7E):
+                key += os.read(terminal, 1)
+        elif key >= b"\xc0":
+            key += os.read(terminal, sum(key[0] >= lead for lead in (0xC0, 0xE0, 0xF0)))
+    except KeyboardInterrupt:
         return ""
+    return key.decode("utf-8", "replace")
 
 
-def terminal_line() -> str:
-    """Return the next line that is typed."""
-    return sys.stdin.readline()
+def _is_waiting(terminal: int) -> bool:
+    return bool(select.select([terminal], [], [], 0.02)[0])

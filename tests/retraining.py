@@ -82,10 +82,12 @@ def command(
 ) -> Command:
     """Run the command line in this process, in a folder of its own."""
 
-    def run(*arguments: str | Path, stdin: str = "") -> Done:
+    def run(*arguments: str | Path, stdin: str = "", terminal: bool = False) -> Done:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["loopwise", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), "utf-8", newline=""))
+        typed = io.TextIOWrapper(io.BytesIO(stdin.encode()), "utf-8", newline="")
+        monkeypatch.setattr(typed, "isatty", lambda: terminal, raising=False)
+        monkeypatch.setattr(sys, "stdin", typed)
         capfdbinary.readouterr()
         with pytest.raises(SystemExit) as left:
             main()

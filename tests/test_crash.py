@@ -25,7 +25,7 @@ from tests.retraining import signed_copy
 
 ROUNDS = 200 if SOAK else 5
 #: Seconds within which a training is killed; some are done by then.
-TRAINING = 8.0 if SOAK else 2.5
+TRAINING = 8.0 if SOAK else 1.5
 
 
 @pytest.mark.slow
@@ -43,7 +43,7 @@ def test_whatever_is_killed_at_whatever_moment_nothing_that_was_accepted_is_lost
         process.start()
         theirs.close()
         assert ours.recv() == ("ready", "")
-        time.sleep(rng.uniform(0, TRAINING if what == "train" else 0.6))
+        time.sleep(rng.uniform(0, TRAINING if what == "train" else 0.4))
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()

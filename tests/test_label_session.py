@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -184,3 +185,22 @@ def test_a_killed_session_keeps_every_answer(tmp_path: Path, own_home: Path) -> 
     process.stdout.close()
     kept = [(r.loop, r.mode) for r in LabelStore.of(Home(own_home)).read().records]
     assert kept == [("code", "autonomous"), ("knowledge", "interactive"), ("code", None)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_at_a_terminal_a_key_counts_without_enter(tmp_path: Path, own_home: Path) -> None:
+    (tmp_path / "b.csv").write_text("title\nFix the test\nPlan the offsite\n")
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loopwise", "label", "b.csv"],
+        cwd=tmp_path, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    # All at once: what is typed while an answer is being kept counts too; an arrow key says nothing.
+    os.write(ours, b"ci\x1b[Akq")
+    out, _ = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert "1 answered, 0 skipped, 1 left" in out
+    kept = [(r.loop, r.mode) for r in LabelStore.of(Home(own_home)).read().records]
+    assert kept == [("code", "interactive"), ("knowledge", None)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from loopwise.errors import InputError
 from loopwise.model.labels import AXES
 from loopwise.model.modelfile import ModelFile
 from loopwise.model.store import SHIPPED_ID, Home
-from loopwise.training import TrainReport, train
+from loopwise.training import TrainReport, candidate, train
 from loopwise.training.candidate import known_cross_validation
 from loopwise.training.corpus import Corpus
 from loopwise.training.curve import N_CURVE_STEPS, draw_curve, learning_curve, print_curve
@@ -145,6 +146,38 @@ def test_labels_that_a_sure_model_contradicts_are_shown_before_anything_is_train
     last = done.stderr.splitlines()[-1]
     assert "nothing was trained. If they are right: loopwise train --promote" in last
     assert [model.id for model in Home(own_home).models()] == [SHIPPED_ID]
+
+
+def test_at_a_terminal_a_person_may_train_on_doubtful_labels_all_the_same(command: Command) -> None:
+    command("labels", "add", "-", stdin=as_csv(flipped_labels()))
+    done = command("train", stdin="n\n", terminal=True)
+    assert done.returncode == 1
+    assert "Train all the same, without promoting?" in done.stdout
+    assert done.stderr.splitlines()[-1] == "loopwise: nothing was trained"
+
+
+def test_training_from_the_command_line(
+    home: Home, corpus: Corpus, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidate, "Recipe", lambda: RECIPE)
+    monkeypatch.setattr(Corpus, "shipped", lambda: corpus)
+    base = home.active_id()
+    rows = as_csv(harbour()[:8][["text", "loop", "mode"]]) + "bad,music,\n"
+    (tmp_path / "run.csv").write_text(rows)
+    options = ("--labels", "run.csv", "--weight", "1", "--jobs", "1")
+    done = command("train", *options, "--no-promote")
+    assert done.returncode == 0
+    assert "line 10 is refused: the loop 'music' is neither code nor knowledge" in done.stderr
+    assert "trained on the corpus, 8 labelled tasks and 0 labelled words of yours (weight 1)" in done.stdout
+    assert f"compared with {base}, which was active, on rows" in done.stdout
+    assert re.search(r"your labels +loop +8 +0\.\d{3} +\d\.\d{3} +[+-]0\.", done.stdout)
+    assert f"{base} stays active; to change: loopwise models promote" in done.stdout
+    # Labels for one run only are not kept.
+    assert LabelStore.of(home).read().records == []
+    assert home.active_id() == base
+    done = command("train", "--jobs", "1", "--yes")
+    assert "there are no labels of your own; make some with: loopwise label BACKLOG" in done.stderr
+    assert "is active now; to go back: loopwise models rollback" in done.stdout
 
 
 def test_ten_words_do_what_fifty_rows_do(

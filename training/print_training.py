@@ -61,8 +61,10 @@ def print_train_report(report: TrainReport) -> None:
         f"trained on the corpus, {len(labels.tasks)} labelled tasks and {len(labels.words)} labelled words "
         f"of yours (weight {report.weight:g})"
     )
-    console.print(f"[bold]compared with {report.parent}, which was active[/bold]")
-    console.print(comparison_table({"test rows": report.on_test, "your labels, held out": report.on_own}))
+    console.print(
+        f"[bold]compared with {report.parent}, which was active, on rows that neither was shown[/bold]"
+    )
+    console.print(comparison_table({"test rows": report.on_test, "your labels": report.on_own}))
     print_flips(report.on_own, "on your labels")
     print_flips(report.on_test, "on the test rows")
     console.print(f"written to {report.folder}")
@@ -80,7 +82,8 @@ def print_train_report(report: TrainReport) -> None:
 
 def comparison_table(places: Mapping[str, Mapping[Axis, Comparison]]) -> Table:
     """Return accuracies before and after, and their paired difference with its interval."""
-    table = Table("on", "axis", "n", "before", "after", "difference", "fixed", "broken", box=None)
+    columns = ("on", "axis", "n", "before", "after", "difference", "fixed", "broken")
+    table = Table(*columns, box=None, padding=(0, 1))
     for place, by_axis in places.items():
         for axis, c in by_axis.items():
             d = c.difference
