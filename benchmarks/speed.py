@@ -119,7 +119,8 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(exist_ok=True)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    timed(command("fit", options.out, options.out, options.out / "models"))
+    if not (options.out / "models" / "fasttext_mode.bin").exists():
+        timed(command("fit", options.out, options.out, options.out / "models"))
     source = options.out / f"backlog-{options.rows}.csv"
     write_backlog(source, options.rows)
     measured = race(CONTENDERS, source, options.out, options.repeats, options.slow_repeats)
