@@ -44,7 +44,7 @@ def write_backlog(path: Path, n_rows: int, seed: int = SEED) -> None:
     """Write a backlog of `n_rows` rows of about 120 characters, built from the corpus, with ids and names."""
     from loopwise.training.corpus import Corpus
 
-    texts = [t.replace("\r", "") for t in Corpus.shipped().rows["text"]]
+    texts = [" ".join(t.split()) for t in Corpus.shipped().rows["text"]]
     rng = np.random.default_rng(seed)
     names = ("Ana", "Bo", "Chidi", "Devi", "Emre", "Fatou", "Goran", "Hana")
     with path.open("w", encoding="utf-8", newline="") as file:
