@@ -49,7 +49,7 @@ def _word_question(axis: Axis, pro: str, con: str) -> Question:
         b: Answer(-1, f"rather {con}"),
         b.upper(): Answer(-2, f"surely {con}"),
     }
-    prompt = "  ".join(f"[{key}] {answer.name}" for key, answer in keys.items())
+    prompt = f"[{a}]{pro[1:]}  [{b}]{con[1:]}  [-] nothing   (a capital: surely)"
     return Question(axis, keys, f"{axis}:  {prompt}")
 
 

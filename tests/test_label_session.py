@@ -110,7 +110,8 @@ def test_an_unknown_key_is_explained(store: LabelStore) -> None:
 
 
 def test_words_are_graded(store: LabelStore) -> None:
-    outcome, _ = session(store, "CaKI--", WORD_QUESTIONS, "word")
+    outcome, shown = session(store, "CaKI--", WORD_QUESTIONS, "word")
+    assert "mode:  [i]nteractive  [a]utonomous  [-] nothing   (a capital: surely)" in shown
     assert outcome.answered == 3
     grades = [(w.text, w.loop, w.mode) for w in store.read().labels("word")]
     assert grades == [("one", 2, -1), ("two", -2, 2), ("three", 0, 0)]

@@ -158,7 +158,8 @@ def print_curve(curve: LearningCurve) -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
-    table = Table("your labels", *(f"{axis}: accuracy on your other tasks" for axis in AXES), box=None)
+    console.print("accuracy on your other tasks")
+    table = Table("labels", *AXES, box=None, padding=(0, 1))
     for point in curve.points:
         cells = [f"{_bar(point.accuracy[axis].value)} {point.accuracy[axis]}" for axis in AXES]
         table.add_row(str(point.n_labels), *cells)
@@ -167,7 +168,7 @@ def print_curve(curve: LearningCurve) -> None:
         console.print(f"{axis}: the next {NEXT} labels may add {curve.expected_gain(axis):+.3f}")
 
 
-def _bar(share: float, width: int = 20) -> str:
+def _bar(share: float, width: int = 10) -> str:
     full = round(share * width) if share == share else 0
     return "█" * full + "░" * (width - full)
 
