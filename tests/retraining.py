@@ -122,8 +122,9 @@ def corpus() -> Corpus:
 
 @pytest.fixture(scope="session")
 def quick() -> Iterator[None]:
-    """Spare the thousand resamples behind the figures that these tests do not look at."""
+    """Spare most of the folds and resamples behind figures that these tests do not look at."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loopwise.training.build, "N_FOLDS", 2)
         patch.setattr(loopwise.training.build, "axis_figures", partial(axis_figures, n_samples=20))
         yield
 
