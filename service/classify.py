@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from loopwise.errors import InputError, LoopwiseError, UsageError
 from loopwise.model.labels import AXES
 from loopwise.service.columns import RESULT_COLUMNS, ColumnMaker
 from loopwise.service.csvblocks import Block, CsvSource, Record, parse_exactly
+from loopwise.service.results import OnResults, ResultRows
 from loopwise.service.textcolumns import find_text_columns, join_parts, join_text
 
 #: Blocks in flight for each worker.
@@ -100,6 +101,14 @@ class Summary:
         self.remarks += other.remarks
 
 
+class Outcome(NamedTuple):
+    """What became of a block: the bytes to write, its counts, and its rows if somebody looks at them."""
+
+    text: bytes
+    summary: Summary
+    rows: ResultRows | None = None
+
+
 class CsvClassifier:
     """Adds the result columns to the blocks of one CSV source.
 
@@ -108,6 +117,8 @@ class CsvClassifier:
     source : CsvSource
     maker : ColumnMaker
     options : Options
+    with_rows : bool
+        Whether the rows are kept beside the bytes, for observers; without any, nothing is parsed for them.
 
     Raises
     ------
@@ -115,9 +126,12 @@ class CsvClassifier:
         If there is no text column, or a result column is there already.
     """
 
-    def __init__(self, source: CsvSource, maker: ColumnMaker, options: Options) -> None:
+    def __init__(
+        self, source: CsvSource, maker: ColumnMaker, options: Options, *, with_rows: bool = False
+    ) -> None:
         self.source = source
         self.options = options
+        self.with_rows = with_rows
         self._maker = maker
         wanted = REVIEW_COLUMNS if options.for_review else ()
         # Corrections that are there already stay where they are.
@@ -145,10 +159,10 @@ class CsvClassifier:
         names = [source.header[i] for i in self._kept] + self.added
         return source.bom + _csv_line(names, source.delimiter) + source.line_end
 
-    def run(self) -> Iterator[tuple[bytes, Summary]]:
+    def run(self) -> Iterator[Outcome]:
         """Yield the result of each block in order, with its counts; `options.jobs` threads work ahead."""
         with ThreadPoolExecutor(self.options.jobs) as pool:
-            waiting: deque[Future[tuple[bytes, Summary]]] = deque()
+            waiting: deque[Future[Outcome]] = deque()
             for block in self.source.blocks():
                 waiting.append(pool.submit(self._block, block))
                 if len(waiting) >= self.options.jobs * _AHEAD:
@@ -156,7 +170,7 @@ class CsvClassifier:
             while waiting:
                 yield waiting.popleft().result()
 
-    def _block(self, block: Block) -> tuple[bytes, Summary]:
+    def _block(self, block: Block) -> Outcome:
         fast = (
             self._fast(block)
             if block.records is None and len(self._kept) == len(self.source.header)
@@ -164,7 +178,7 @@ class CsvClassifier:
         )
         return fast or self._exact(block)
 
-    def _fast(self, block: Block) -> tuple[bytes, Summary] | None:
+    def _fast(self, block: Block) -> Outcome | None:
         """Classify a block with Arrow; None if it has to be read exactly."""
         ended = block.data.endswith(b"\n")
         if block.data.endswith(b"\r"):
@@ -223,9 +237,12 @@ class CsvClassifier:
         )
         text = _bytes_of(out)
         summary = _summary(results, table.num_rows)
-        return text if ended else text[:-strip], summary
+        rows = (
+            self._rows(parse_exactly(block, self.source.delimiter, []), results) if self.with_rows else None
+        )
+        return Outcome(text if ended else text[:-strip], summary, rows)
 
-    def _exact(self, block: Block) -> tuple[bytes, Summary]:
+    def _exact(self, block: Block) -> Outcome:
         """Classify a block record by record, as Python's `csv` reads it."""
         remarks: list[str] = []
         delimiter = self.source.delimiter
@@ -256,7 +273,16 @@ class CsvClassifier:
         summary.ragged = ragged
         summary.blank = len(records) - len(rows)
         summary.remarks = remarks
-        return out.getvalue().encode("utf-8", "surrogateescape"), summary
+        kept = self._rows(rows, results) if self.with_rows else None
+        return Outcome(out.getvalue().encode("utf-8", "surrogateescape"), summary, kept)
+
+    def _rows(self, records: list[Record], results: pa.Table) -> ResultRows:
+        width = len(self.source.header)
+        padded = [r.cells[:width] + [""] * (width - len(r.cells)) for r in records]
+        texts = [join_text([cells[i] for i in self._text_at]) for cells in padded]
+        own = padded if len(self._kept) == width else [[cells[i] for i in self._kept] for cells in padded]
+        header = [self.source.header[i] for i in self._kept]
+        return ResultRows(header, own, results, texts, self.text_columns)
 
     def _with_results(self, record: Record, results: tuple[str, ...], width: int) -> str:
         """Return a record with its results: after its own cells, or before those beyond the header."""
@@ -280,6 +306,7 @@ def write_results(
     classifier: CsvClassifier,
     out: IO[bytes],
     on_block: Callable[[Summary, int], None] = lambda total, size: None,
+    on_results: OnResults | None = None,
 ) -> Summary:
     """Classify a CSV and write the result to a binary stream.
 
@@ -289,12 +316,17 @@ def write_results(
     out : binary file
     on_block : callable
         Called after each block with the running summary and the bytes read so far, for a progress bar.
+    on_results : callable, optional
+        Called with the rows of each block and their results, in order; the classifier has to be made
+        `with_rows`.
     """
     source = classifier.source
     out.write(classifier.header)
     total = Summary()
     ends_open = False
-    for text, summary in classifier.run():
+    for text, summary, rows in classifier.run():
+        if on_results and rows:
+            on_results(rows)
         if ends_open:
             out.write(source.line_end)
         out.write(text)

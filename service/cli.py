@@ -21,6 +21,7 @@ from loopwise.service.cli_options import HomeOption
 if TYPE_CHECKING:
     from loopwise.service.classify import Summary
     from loopwise.service.predictor import AxisPrediction, Prediction, Predictor
+    from loopwise.service.results import OnResults
 
 app = typer.Typer(
     name="loopwise",
@@ -203,16 +204,18 @@ def classify(
             encoding=encoding,
             has_header=not no_header,
         )
-        classifier = CsvClassifier(source, predictor.columns, options)
+        # Whoever wants to see the results is attached here.
+        on_results: OnResults | None = None
+        classifier = CsvClassifier(source, predictor.columns, options, with_rows=on_results is not None)
         print(f"loopwise: reading {name}, text from: {', '.join(classifier.text_columns)}", file=sys.stderr)
         size = None if backlog == "-" else Path(backlog).stat().st_size
         with row_progress(size) as on_block:
             if output in (None, "-"):
-                total = write_results(classifier, sys.stdout.buffer, on_block)
+                total = write_results(classifier, sys.stdout.buffer, on_block, on_results)
                 sys.stdout.flush()
             else:
                 with open_output(output) as out:
-                    total = write_results(classifier, out, on_block)
+                    total = write_results(classifier, out, on_block, on_results)
     _print_summary(total, name)
 
 

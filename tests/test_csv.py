@@ -14,6 +14,7 @@ from loopwise.service import csvblocks
 from loopwise.service.classify import CsvClassifier, Options, Summary, write_results
 from loopwise.service.columns import RESULT_COLUMNS
 from loopwise.service.csvblocks import Block, CsvSource
+from loopwise.service.results import ResultRows
 
 N_ADDED = len(RESULT_COLUMNS)
 
@@ -185,3 +186,18 @@ def test_memory_is_bounded_by_blocks_in_flight(predictor: Predictor) -> None:
     with patch.object(CsvSource, "blocks", blocks):
         next(classifier.run())
         assert len(begun) <= 2 * 2 + 1
+
+
+@pytest.mark.parametrize("ragged", [b"", b"2\n3,Book,a,b\n"])
+def test_an_observer_sees_every_row_with_its_results(predictor: Predictor, ragged: bytes) -> None:
+    data = b"id,title,body\n1,Fix the test,now\n" + ragged
+    source = CsvSource.open(io.BytesIO(data), "test.csv")
+    classifier = CsvClassifier(source, predictor.columns, Options(), with_rows=True)
+    seen: list[ResultRows] = []
+    write_results(classifier, io.BytesIO(), on_results=seen.append)
+    expected = [["1", "Fix the test", "now"], ["2", "", ""], ["3", "Book", "a"]]
+    assert [row for block in seen for row in block.rows] == expected[: 3 if ragged else 1]
+    assert seen[0].header == ["id", "title", "body"]
+    assert seen[0].texts[0] == "Fix the test\n\nnow"
+    assert seen[0].results.column_names == list(RESULT_COLUMNS)
+    assert seen[0].results["loop"][0].as_py() == "code"
