@@ -160,6 +160,12 @@ def test_ragged_rows_keep_their_cells_and_are_named(predictor: Predictor) -> Non
     assert {len(short), len(fine)} == {2 + N_ADDED}
 
 
+def test_a_row_whose_text_columns_are_all_empty_is_a_row(predictor: Predictor) -> None:
+    result, summary = classified(predictor, b"id,title,body\n1,Fix,now\n2,,\n3,Book,\n4,,late\n")
+    assert [row[0] for row in cells(result)[1:]] == ["1", "2", "3", "4"]
+    assert summary.rows == 4
+
+
 def test_an_unclosed_quote_is_reported(predictor: Predictor) -> None:
     _, summary = classified(predictor, b'title,b\n"never closed,1\nnext,2\n')
     assert any("a quote is opened and never closed" in remark for remark in summary.remarks)
