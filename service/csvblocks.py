@@ -132,7 +132,7 @@ class CsvSource:
         InputError
             If the file is empty, binary, or in an unknown or wrong encoding.
         """
-        stream, bom, remarks = _as_utf8(stream, name, encoding)
+        stream, bom, remarks = as_utf8(stream, name, encoding)
         head = _read_record(stream)
         if not head.strip(b"\r\n \t"):
             more = stream.read(1)
@@ -325,12 +325,14 @@ def _sniff(record: bytes) -> str:
     return max(DELIMITERS, key=lambda d: bare.count(d.encode()))
 
 
-def _as_utf8(stream: IO[bytes], name: str, encoding: str | None) -> tuple[IO[bytes], bytes, list[str]]:
+def as_utf8(
+    stream: IO[bytes], name: str, encoding: str | None, what: str = "a CSV"
+) -> tuple[IO[bytes], bytes, list[str]]:
     """Return a stream of UTF-8 bytes without a byte order mark, the mark, and remarks."""
     first = stream.read(BLOCK_BYTES)
-    for signature, what in _SIGNATURES.items():
+    for signature, found in _SIGNATURES.items():
         if first.startswith(signature):
-            raise InputError(f"{name}: this is not a CSV but {what}")
+            raise InputError(f"{name}: this is not {what} but {found}")
     whole: IO[bytes] = io.BufferedReader(_Joined(first, stream))
     if encoding is None:
         if first.startswith(codecs.BOM_UTF8):

@@ -24,9 +24,11 @@ class ResultRows:
     results : pyarrow.Table
         The `RESULT_COLUMNS` as strings, without any prefix, one row for each of `rows`.
     texts : list of str
-        What was read of each row.
+        What was read of each row, markup taken off.
     text_columns : list of str
         The names of the columns that it was read from.
+    native : list of str or pyarrow.Table or None
+        The rows as they were, where the input has types: JSON objects as text, or Arrow.
     """
 
     header: list[str]
@@ -34,6 +36,7 @@ class ResultRows:
     results: pa.Table
     texts: list[str]
     text_columns: list[str]
+    native: list[str] | pa.Table | None = None
 
 
 #: Called with each block of a run, in order, one at a time.
