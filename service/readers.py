@@ -455,7 +455,7 @@ def _json_kind(head: bytes) -> str:
         json.loads(first)
     except ValueError:
         return "json"
-    return "jsonl" if rest.strip() or b"\n" in bare else "json"
+    return "jsonl" if rest.strip() else "json"
 
 
 def read_table(
