@@ -182,9 +182,9 @@ def route_backlog(
     path: str,
     predictor: Predictor,
     *,
-    reading: Reading,
-    writing: Writing,
-    options: Options,
+    reading: Reading = Reading(),
+    writing: Writing = Writing(),
+    options: Options = Options(),  # noqa: B008
     say: Callable[[str], None] = lambda line: None,
     on_block: Callable[[Summary, int], None] = lambda total, size: None,
     on_results: OnResults | None = None,

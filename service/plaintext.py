@@ -11,14 +11,14 @@ from functools import cache
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from loopwise.model.scorer import MAX_TEXT_LENGTH
-
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
 Markup = Literal["html", "markdown", "wiki"]
 
+#: So many characters of a cell with markup are read.
+MAX_MARKUP_LENGTH: Final = 20_000
 # fmt: off
 _BLOCKS: Final = frozenset((
     "address", "article", "aside", "blockquote", "br", "dd", "div", "dl", "dt", "figure", "footer", "h1",
@@ -44,8 +44,8 @@ def to_text(cell: str, markup: Markup | None) -> str:
     """Return a cell as plain text; without any markup named, only what is obviously HTML is changed."""
     if not cell:
         return cell
-    # No more is scored, and a huge cell costs no more than that.
-    shown = cell[:MAX_TEXT_LENGTH]
+    # The beginning says what a task is; a huge cell costs no more than that.
+    shown = cell[:MAX_MARKUP_LENGTH]
     if markup is None:
         return html_to_text(shown) if looks_like_html(cell) else cell
     return _CONVERTERS[markup](shown)
@@ -131,22 +131,25 @@ def _inline(tokens: list[Token]) -> str:
 _WIKI: Final[tuple[tuple[re.Pattern[str], Any], ...]] = tuple(
     (re.compile(pattern, re.MULTILINE), put)
     for pattern, put in (
-        (r"\{(?:code|noformat)(?::[^}\n]*)?\}\s*([\s\S]*?)\s*\{(?:code|noformat)\}", r"`\1`"),
-        (r"\{\{(.+?)\}\}", r"`\1`"),
-        (r"\{(?:color|panel|quote|expand)(?::[^}\n]*)?\}", ""),
+        (
+            r"\{(?:code|noformat)(?::[^}\n]{0,100})?\}([\s\S]{0,9999}?)\{(?:code|noformat)\}",
+            lambda m: f"`{m[1].strip()}`",
+        ),
+        (r"\{\{(.{1,300}?)\}\}", r"`\1`"),
+        (r"\{(?:color|panel|quote|expand)(?::[^}\n]{0,100})?\}", ""),
         (r"^h[1-6]\.[ \t]+", ""),
         (r"^bq\.[ \t]+", ""),
         (r"^[ \t]*(?:[*#]+|-)[ \t]+", ""),
         (r"^-{4,}[ \t]*$", ""),
-        (r"!([^\s!|]+\.\w{2,5})(?:\|[^!\n]*)?!", r"\1"),
-        (r"\[([^\]|\n]+)\|[^\]\n]+\]", r"\1"),
-        (r"\[~(?:accountid:)?([^\]\n]+)\]", r"\1"),
-        (r"\[((?:https?://|mailto:|\^)[^\]\n]+)\]", r"\1"),
+        (r"!([^\s!|]{1,200}\.\w{2,5})(?:\|[^!\n]{0,200})?!", r"\1"),
+        (r"\[([^\]|\n]{1,300})\|[^\]\n]{1,300}\]", r"\1"),
+        (r"\[~(?:accountid:)?([^\]\n]{1,100})\]", r"\1"),
+        (r"\[((?:https?://|mailto:|\^)[^\]\n]{1,300})\]", r"\1"),
         (r"^\|\|(.+?)\|\|[ \t]*$", lambda m: m[1].replace("||", " ")),
         (r"^\|(.+?)\|[ \t]*$", lambda m: m[1].replace("|", " ")),
-        (r"(?<![\w*])\*(\S(?:[^*\n]*\S)?)\*(?![\w*])", r"\1"),
-        (r"(?<![\w_])_(\S(?:[^_\n]*\S)?)_(?![\w_])", r"\1"),
-        (r"(?<![\w+])\+(\S(?:[^+\n]*\S)?)\+(?![\w+])", r"\1"),
+        (r"(?<![\w*])\*(\S(?:[^*\n]{0,300}\S)?)\*(?![\w*])", r"\1"),
+        (r"(?<![\w_])_(\S(?:[^_\n]{0,300}\S)?)_(?![\w_])", r"\1"),
+        (r"(?<![\w+])\+(\S(?:[^+\n]{0,300}\S)?)\+(?![\w+])", r"\1"),
         (r"\\\\", "\n"),
     )
 )

@@ -85,7 +85,7 @@ def cell_text(value: Any) -> str:
         return ", ".join(cell_text(item) for item in value)
     if isinstance(value, dict):
         for key in ("name", "login", "title", "displayName", "value"):
-            if isinstance(value.get(key), str):
+            if isinstance(value.get(key), str) and value[key]:
                 return str(value[key])
         from json import dumps
 
