@@ -244,6 +244,7 @@ def route_backlog(
                     on_block(total, size)
                 sink.close()
                 total.written, total.left_out = sink.counts()
+                total.remarks += sink.remarks(source.name)
                 check_counts(total.rows, total.written, total.left_out, source.name)
         total.remarks += source.remarks
     return total
@@ -330,6 +331,11 @@ class _Sink:
         """Return how many rows were written, and how many left out."""
         return sum(part.written for part in self._parts.values()), self._left_out
 
+    def remarks(self, name: str) -> list[str]:
+        """Return what a user should be told about what was written."""
+        n = sum(part.replaced for part in self._parts.values())
+        return [f"{name}: {n} cells hold bytes that are no UTF-8; written as ?"] if n else []
+
 
 class _Rows:
     """Rows in another format."""
@@ -349,6 +355,10 @@ class _Rows:
     @property
     def written(self) -> int:
         return self._writer.written
+
+    @property
+    def replaced(self) -> int:
+        return self._writer.replaced
 
 
 @contextmanager

@@ -372,6 +372,9 @@ class CsvOutput:
     classifier : CsvClassifier
     """
 
+    #: Every byte goes out as it came in.
+    replaced = 0
+
     def __init__(self, out: IO[bytes], classifier: CsvClassifier) -> None:
         self._out = out
         self._line_end = classifier.source.line_end

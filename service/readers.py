@@ -235,6 +235,7 @@ def read_xlsx(stream: IO[bytes], name: str, sheet: str | None = None) -> Table:
     """
     try:
         from openpyxl import load_workbook
+        from openpyxl.utils.escape import unescape
     except ImportError:
         raise MissingExtraError(
             f"{name}: to read XLSX, install the extra: pip install 'loopwise[xlsx]'"
@@ -251,7 +252,8 @@ def read_xlsx(stream: IO[bytes], name: str, sheet: str | None = None) -> Table:
     chosen = sheet or names[0]
     rows, lines, pending, empty = [], [], 0, 0
     for number, values in enumerate(book[chosen].iter_rows(values_only=True), 1):
-        cells = [cell_text(value) for value in values]
+        # A workbook spells control characters out: _x0001_.
+        cells = [unescape(cell_text(value)) for value in values]
         if any(cells):
             rows.append(cells)
             lines.append(number)

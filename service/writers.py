@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -59,7 +60,9 @@ def format_of(output: str | None, wanted: str | None) -> str:
 
 @dataclass
 class Writer:
-    """Writes blocks of rows to a binary stream; `written` counts them.
+    """Writes blocks of rows to a binary stream.
+
+    `written` counts them; `replaced` the cells with bytes that were no UTF-8, where the format is Unicode.
 
     Attributes
     ----------
@@ -76,6 +79,7 @@ class Writer:
     name: str
     schema: pa.Schema | None = None
     written: int = 0
+    replaced: int = 0
     #: The file ending of the format.
     ending: ClassVar[str] = ""
     #: Whether a name may stand for two columns.
@@ -95,6 +99,12 @@ class Writer:
 
     def close(self) -> None:
         """Write what comes after the rows."""
+
+    def valid(self, cell: str) -> str:
+        """Return a cell of the user as valid Unicode."""
+        valid = valid_text(cell)
+        self.replaced += valid != cell
+        return valid
 
     def rows(self, block: ResultRows) -> Iterator[list[str]]:
         """Yield own and added cells of each row, as strings."""
@@ -162,7 +172,10 @@ class JsonLinesWriter(Writer):
             if own is not None:
                 members = _members(own[i], () if self.plan.keeps_all else self.plan.added)
             else:
-                values = typed[i] if typed is not None else dict(zip(self.names, block.rows[i], strict=True))
+                if typed is not None:
+                    values = typed[i]
+                else:
+                    values = dict(zip(self.names, map(self.valid, block.rows[i]), strict=True))
                 # JSON has no NaN.
                 members = _dumped({k: None if v != v else v for k, v in values.items()})[1:-1]
             yield "{" + ", ".join([members, self._ours(ours)] if members else [self._ours(ours)]) + "}"
@@ -233,7 +246,7 @@ class ParquetWriter(Writer):
         if isinstance(block.native, pa.Table):
             own = [block.native.column(i) for i in self.plan.kept]
         else:
-            own = [pa.array([valid_text(c) for c in column], pa.string()) for column in _columns(block)]
+            own = [pa.array(map(self.valid, column), pa.string()) for column in _columns(block)]
         ours = [block.results[name] for name in RESULT_COLUMNS]
         ours += [pa.array([""] * n_rows, pa.string())] * self.plan.n_empty
         typed = [c.cast(f.type) for c, f in zip([*own, *ours], self._written_schema, strict=True)]
@@ -280,7 +293,6 @@ class XlsxWriter(Writer):
 
     def _append(self, cells: list[str]) -> None:
         from openpyxl.cell import WriteOnlyCell
-        from openpyxl.utils.escape import escape
 
         self._n_lines += 1
         if self._n_lines > XLSX_ROWS:
@@ -288,7 +300,7 @@ class XlsxWriter(Writer):
         row = []
         for i, text in enumerate(cells):
             # Control characters are spelt out as the format demands (_x0001_), and read back by spreadsheets.
-            value = escape(valid_text(text))
+            value = _spelt_out(self.valid(text))
             if len(value) > XLSX_CELL:
                 raise InputError(
                     f"{self.name}: row {self._n_lines - 1} holds {len(value)} characters in "
@@ -307,6 +319,14 @@ class XlsxWriter(Writer):
         self.out.write(packed.getbuffer())
 
 
+# What XML cannot hold or reads otherwise, and what would be read as one of these spellings.
+_UNSPEAKABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
+
+
+def _spelt_out(text: str) -> str:
+    return _UNSPEAKABLE.sub(lambda found: f"_x{ord(found[0]):04X}_", text)
+
+
 class MarkdownWriter(Writer):
     """A table as GitHub reads it; a line break in a cell is a <br>."""
 
@@ -319,7 +339,8 @@ class MarkdownWriter(Writer):
 
     def write(self, block: ResultRows) -> None:
         """Write a block of rows."""
-        self.out.write("".join(map(_markdown_row, self.rows(block))).encode())
+        rows = (list(map(self.valid, cells)) for cells in self.rows(block))
+        self.out.write("".join(map(_markdown_row, rows)).encode())
 
 
 def _markdown_row(cells: list[str]) -> str:
