@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from loopwise.errors import InputError, UsageError
+from loopwise.errors import InputError, LoopwiseError, UsageError
 from loopwise.model.labels import AXES
 from loopwise.service.classify import (
     CsvClassifier,
@@ -118,6 +118,8 @@ def open_backlog(path: str, reading: Reading) -> Iterator[Backlog]:
         raise UsageError(f"--from {reading.source}: there is none such; choose of: {', '.join(sources())}")
     with open_input(path) as (stream, name):
         kind = _kind_of(stream, path, reading)
+        if reading.sheet is not None and kind != "xlsx":
+            raise UsageError(f"{name}: --sheet names a sheet of a workbook, and this was taken for {kind}")
         if kind == "csv":
             yield _csv_backlog(stream, name, reading)
         else:
@@ -380,7 +382,10 @@ def _open_sink(
             folder = Path(writing.split)
             if folder.exists() and not folder.is_dir():
                 raise UsageError(f"{writing.split}: this is a file; --split wants a folder")
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise LoopwiseError(f"{writing.split}: cannot be made ({error.strerror})") from error
             names = safe_names(list(dict.fromkeys(r.name for r in predictor.routes.table.values())))
             files = {
                 r: stack.enter_context(open_output(str(folder / (n + ending)))) for r, n in names.items()

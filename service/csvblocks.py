@@ -17,7 +17,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from loopwise.errors import InputError
+from loopwise.errors import InputError, UsageError
 
 #: Bytes of input per block: large enough for vectorised work, small enough to stay in cache.
 BLOCK_BYTES: Final = 2 << 20
@@ -131,7 +131,15 @@ class CsvSource:
         ------
         InputError
             If the file is empty, binary, or in an unknown or wrong encoding.
+        UsageError
+            If the delimiter is not one character that can be one.
         """
+        if delimiter is not None and (
+            len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0'
+        ):
+            raise UsageError(
+                f"the delimiter {delimiter!r} will not do; give one ASCII character, no quote or line break"
+            )
         stream, bom, remarks = as_utf8(stream, name, encoding)
         head = _read_record(stream)
         if not head.strip(b"\r\n \t"):
@@ -345,6 +353,7 @@ def as_utf8(
     else:
         try:
             encoding = codecs.lookup(encoding).name
+            io.TextIOWrapper(io.BytesIO(), encoding)  # Not every codec is one of text.
         except LookupError:
             raise InputError(
                 f"{name}: unknown encoding {encoding!r}; try utf-8, utf-16 or windows-1252"

@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopwise import Predictor
-from loopwise.errors import InputError, LoopwiseError, UsageError
+from loopwise.errors import InputError, LoopwiseError, MissingExtraError, UsageError
 from loopwise.service.backlogs import Reading, Writing, route_backlog, safe_names
 from loopwise.service.classify import Options, Summary, harmless
 from loopwise.service.columns import RESULT_COLUMNS
+from loopwise.service.results import ResultRows
 from loopwise.service.routes import Routes
 from loopwise.service.writers import CsvWriter, unique_names
 from tests.conftest import ROOT, SOAK, Run
@@ -103,6 +104,23 @@ def test_any_table_comes_back_cell_for_cell_in_every_format(
     assert back[0] == [*header, *RESULT_COLUMNS]
     assert [row[: len(header)] for row in back[1:]] == rows
     assert total.rows == total.written == len(rows)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx"])
+@settings(max_examples=300 if SOAK else 10, deadline=None)
+@given(rows=table)
+def test_what_we_write_we_read(
+    predictor: Predictor, tmp_path_factory: pytest.TempPathFactory, ending: str, rows: list[list[str]]
+) -> None:
+    folder = tmp_path_factory.mktemp("again")
+    names = ["title", *(f"c{i}" for i in range(1, len(rows[0])))]
+    data = "".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
+    target, _ = route(predictor, folder, data, "out" + ending, "in.jsonl")
+    seen: list[ResultRows] = []
+    again = Writing(str(folder / "again.jsonl"))
+    options = Options(replace=True)
+    route_backlog(str(target), predictor, writing=again, options=options, on_results=seen.append)
+    assert [row for block in seen for row in block.rows] == rows
 
 
 @pytest.mark.parametrize("ending", [".tsv", ".json", ".jsonl", ".parquet", ".xlsx", ".md"])
@@ -487,3 +505,77 @@ def test_any_format_comes_through_a_pipe(loopwise: Run) -> None:
     assert "reading standard input as JSON, text from: title" in done.stderr
     done = loopwise("classify", "-", "--format", "markdown", stdin="- [ ] Fix the flaky test\n")
     assert done.stdout.splitlines()[2].startswith("|  | false | 1 | Fix the flaky test | code |")
+
+
+# --- Wrong options ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delimiter", ["ab", '"', "\n", "§", "\0"])
+def test_a_delimiter_that_cannot_be_one_is_refused(
+    predictor: Predictor, tmp_path: Path, delimiter: str
+) -> None:
+    with pytest.raises(UsageError, match="will not do; give one ASCII character, no quote or line break"):
+        route(predictor, tmp_path, BACKLOG, reading=Reading(delimiter=delimiter))
+
+
+def test_a_codec_that_is_none_of_text_is_refused(predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown encoding 'hex'; try utf-8, utf-16 or windows-1252"):
+        route(predictor, tmp_path, BACKLOG, reading=Reading(encoding="hex"))
+
+
+def test_a_sheet_of_what_is_no_workbook_is_refused(predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--sheet names a sheet of a workbook, and this was taken for csv"):
+        route(predictor, tmp_path, BACKLOG, reading=Reading(sheet="One"))
+
+
+def test_a_missing_extra_is_named_with_its_command(predictor: Predictor, tmp_path: Path) -> None:
+    with patch.dict("sys.modules", {"openpyxl": None}):
+        with pytest.raises(MissingExtraError, match=r"to write XLSX, .*: pip install 'loopwise\[xlsx\]'"):
+            route(predictor, tmp_path, BACKLOG, "out.xlsx")
+        with pytest.raises(MissingExtraError, match=r"to read XLSX, .*: pip install 'loopwise\[xlsx\]'"):
+            route_backlog(str(EXAMPLES / "tasks.xlsx"), predictor)
+    assert not (tmp_path / "out.xlsx").exists()
+
+
+# --- Scoring ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", ["", "ragged\n"])
+def test_html_is_scored_as_its_text_and_written_as_it_is(
+    predictor: Predictor, tmp_path: Path, more: str
+) -> None:
+    plain, _ = route(predictor, tmp_path, "title,b\nFix the flaky test,1\n" + more, "plain.csv")
+    html, _ = route(predictor, tmp_path, "title,b\n<p>Fix the <b>flaky</b> test</p>,1\n" + more, "html.csv")
+    assert rows_of(html)[1][0] == "<p>Fix the <b>flaky</b> test</p>"
+    assert rows_of(html)[1][2:] == rows_of(plain)[1][2:]
+
+
+def test_a_sentence_about_tags_is_scored_as_it_is(predictor: Predictor, tmp_path: Path) -> None:
+    text = "Close the <div> in <Header>"
+    target, _ = route(predictor, tmp_path, f"title\n{text}\n")
+    expected = predictor.predict_many([text])
+    assert rows_of(target)[1][1] == next(iter(expected)).loop.label
+
+
+def test_every_format_of_a_backlog_gets_the_same_results(predictor: Predictor, tmp_path: Path) -> None:
+    results = []
+    for name in ("tasks.tsv", "tasks-excel.csv", "tasks-windows-1252.csv", "tasks.jsonl", "tasks.parquet"):
+        target = tmp_path / "out.jsonl"
+        route_backlog(str(EXAMPLES / name), predictor, writing=Writing(str(target)))
+        rows = [json.loads(line) for line in target.read_text("utf-8").splitlines()]
+        results.append([[row[column] for column in RESULT_COLUMNS] for row in rows])
+    assert all(result == results[0] for result in results)
+
+
+def test_an_observer_sees_the_rows_of_every_format(predictor: Predictor, tmp_path: Path) -> None:
+    for name in ("jira.csv", "trello.json", "tasks.parquet", "todo.txt"):
+        seen: list[ResultRows] = []
+        total = route_backlog(
+            str(EXAMPLES / name),
+            predictor,
+            writing=Writing(str(tmp_path / "out.csv")),
+            on_results=seen.append,
+        )
+        assert sum(len(block.rows) for block in seen) == sum(len(block.texts) for block in seen) == total.rows
+        assert all(len(row) == len(block.header) for block in seen for row in block.rows)
+        assert all(block.results.column_names == list(RESULT_COLUMNS) for block in seen)

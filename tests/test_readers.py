@@ -366,3 +366,9 @@ def test_a_bad_label_in_json_lines_is_named_by_its_line(loopwise: Run, tmp_path:
     )
     done = loopwise("labels", "add", "labels.jsonl")
     assert "labels.jsonl: line 3 is refused: the loop 'music' is neither code nor knowledge" in done.stderr
+
+
+def test_monitor_reads_a_board(loopwise: Run) -> None:
+    done = loopwise("monitor", EXAMPLES / "trello.json", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "as Trello board, text from: name, desc" in done.stderr
