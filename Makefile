@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test soak lint fix model corpus-check bench ablation peers clean
+.PHONY: help install demo test soak lint fix model corpus-check bench ablation search peers clean
 
 help: ## Show the chores
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ bench: $(STAMP) ## Measure speed against peers
 
 ablation: $(STAMP) ## Measure what each lever brings; FILE=labelled.csv measures on that file too
 	$(BIN)/python -m loopwise.training.run_experiments $(FILE)
+
+search: $(STAMP) ## Try other recipes for the shipped model; FILE=labelled.csv measures on that file too
+	$(BIN)/python -m loopwise.training.run_experiments --search $(FILE)
 
 clean: ## Remove what the chores made
 	rm -rf $(VENV) $(PEERS_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
