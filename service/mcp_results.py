@@ -184,7 +184,7 @@ class Explanation(BaseModel):
     intercept: float = Field(description="The part of the score that no word brings.")
     speaks_for: list[Feature] = Field(description="Words toward the label, strongest first.")
     speaks_against: list[Feature] = Field(description="Words against it, strongest first.")
-    rest: float = Field(description="Sum of the contributions that are not listed, each of them smaller.")
+    rest: float = Field(description="Sum of the contributions on either side that are not listed.")
     rest_count: int = Field(description="How many these are.")
 
     @classmethod

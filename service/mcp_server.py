@@ -50,8 +50,9 @@ if TYPE_CHECKING:
 #: Texts of one call to `route_tasks`, and the characters of all of them.
 MAX_TEXTS: Final = 1_000
 MAX_TOTAL_LENGTH: Final = 1_000_000
-#: Bytes of a backlog, unpacked.
+#: Bytes of a backlog, unpacked, and its lines: a client waits a minute or so for an answer, not longer.
 MAX_BACKLOG_BYTES: Final = 256 << 20
+MAX_BACKLOG_ROWS: Final = 1_000_000
 #: Contributions that are listed for and against a label.
 MAX_FEATURES: Final = 200
 GUIDE_URI: Final = "loopwise://guide"
@@ -142,12 +143,14 @@ class RoutingServer(MCPServer[Any]):
         Raises
         ------
         ToolError
-            For unknown or invalid arguments, and for every `LoopwiseError`.
+            For unknown tools, unknown or invalid arguments, and for every `LoopwiseError`.
         """
         if not self._arguments:
             tools = await self.list_tools()
             self._arguments = {tool.name: list(tool.input_schema["properties"]) for tool in tools}
-        known = self._arguments.get(name, list(arguments))
+        known = self._arguments.get(name)
+        if known is None:
+            raise ToolError(f"there is no tool {name[:80]!r}; there are: {', '.join(self._arguments)}")
         for argument in arguments:
             if argument not in known:
                 raise ToolError(f"{name} has no argument {argument[:80]!r}; it has: {', '.join(known)}")
@@ -208,7 +211,7 @@ class RoutingServer(MCPServer[Any]):
             ),
         ] = None,
         text_columns: Annotated[
-            list[str] | None,
+            list[Annotated[str, Field(max_length=1000)]] | None,
             Field(description="Columns that hold the task, read together; found by name unless given."),
         ] = None,
         replace: Annotated[
@@ -288,17 +291,17 @@ def classify_backlog(
 
     options = Options(text=tuple(text_columns), replace=replace, jobs=min(os.cpu_count() or 1, 4))
     with open_input(str(source)) as (stream, name):
-        limited = BufferedReader(_Limited(stream, name))
+        limited = BufferedReader(_Limited(stream))
         classifier = CsvClassifier(CsvSource.open(limited, name), predictor.columns, options)
         with open_output(str(target)) if target else Path(os.devnull).open("wb") as out:
-            return write_results(classifier, out), classifier.text_columns
+            return write_results(classifier, out, _check_rows), classifier.text_columns
 
 
 class _Limited(RawIOBase):
     """A binary stream that refuses to be longer than `MAX_BACKLOG_BYTES`: small files may unpack to much."""
 
-    def __init__(self, stream: IO[bytes], name: str) -> None:
-        self._stream, self._name, self._n_bytes = stream, name, 0
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._n_bytes = stream, 0
 
     def readable(self) -> bool:
         return True
@@ -307,12 +310,18 @@ class _Limited(RawIOBase):
         data = self._stream.read(len(buffer))
         self._n_bytes += len(data)
         if self._n_bytes > MAX_BACKLOG_BYTES:
-            raise InputError(
-                f"{self._name}: longer than {MAX_BACKLOG_BYTES >> 20} MB, which is the limit here; nothing "
-                "was written. The command has no limit: loopwise classify BACKLOG -o OUT"
-            )
+            raise InputError(_too_large(f"more than {MAX_BACKLOG_BYTES:,} bytes"))
         buffer[: len(data)] = data
         return len(data)
+
+
+def _check_rows(total: Summary, n_bytes: int) -> None:
+    if total.rows + total.blank > MAX_BACKLOG_ROWS:
+        raise InputError(_too_large(f"more than {MAX_BACKLOG_ROWS:,} rows"))
+
+
+def _too_large(what: str) -> str:
+    return f"the backlog has {what}, too much for one call; nothing was written. Use: loopwise classify"
 
 
 def readable(error: ValidationError) -> str:
