@@ -337,8 +337,8 @@ def _mistake(details: Any) -> str:
     if details["type"] == "missing":
         return f"{where} is missing"
     if details["type"] == "string_too_long":
-        advice = "Send the title and the first paragraphs"
-        return f"{where} has {len(found):,} characters; at most {most:,}. {advice}"
+        advice = ". Send the title and the first paragraphs" if most == MAX_TEXT_LENGTH else ""
+        return f"{where} has {len(found):,} characters; at most {most:,}{advice}"
     if details["type"] == "too_long":
         return f"{where} has {len(found):,} items; at most {most:,} in one call. Split the list"
     shown = repr(found)
