@@ -60,6 +60,13 @@ bench: $(STAMP) ## Measure speed against peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python -m benchmarks.speed
 
+.PHONY: mcp-bench plugin
+mcp-bench: $(STAMP) ## Measure how fast the MCP server gives its first answer
+	$(BIN)/python -m benchmarks.mcp_start
+
+plugin: $(STAMP) ## Pack the plugin for agents into dist/loopwise.plugin
+	$(BIN)/python -m loopwise.service.plugin_bundle dist/loopwise.plugin
+
 ablation: $(STAMP) ## Measure what each lever brings; FILE=labelled.csv measures on that file too
 	$(BIN)/python -m loopwise.training.run_experiments $(FILE)
 
