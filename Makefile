@@ -44,11 +44,11 @@ corpus-check: $(STAMP) ## Check the corpus and print its coverage
 	$(BIN)/python -m loopwise.training.corpus_check
 
 notebooks: $(STAMP) ## Run the notebooks into notebooks/run; LOOPWISE_SMALL=1 takes little data
-	$(BIN)/jupyter nbconvert --to html --execute --template-file notebooks/offline.html.j2 --output-dir notebooks/run notebooks/*.ipynb
+	$(BIN)/jupyter nbconvert --to html --execute --template-file notebooks/offline.html.j2 --output-dir notebooks/run$(if $(LOOPWISE_SMALL),/small) notebooks/*.ipynb
 
 docs: $(STAMP) ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "open site/index.html"
+	@echo "open site/index.html; to search as well: $(BIN)/python -m http.server -d site"
 
 PEERS_VENV  := .venv-peers
 PEERS_STAMP := $(PEERS_VENV)/.installed

@@ -141,16 +141,13 @@ def contrast_pairs(rows: pd.DataFrame, n: int, seed: int = 0) -> pd.DataFrame:
     DataFrame
         ``text, label`` of one row, and ``other_text, other_label`` of the other.
     """
-    grouped = rows[rows["group"] != ""].assign(label=quadrant)
-    pairs = []
-    for _, group in grouped.groupby("group"):
-        first = group.iloc[0]
-        others = group[group["label"] != first["label"]]
-        if len(others):
-            other = others.iloc[0]
-            pairs.append((first["text"], first["label"], other["text"], other["label"]))
-    frame = pd.DataFrame(pairs, columns=["text", "label", "other_text", "other_label"])
-    return frame.sample(min(n, len(frame)), random_state=seed).reset_index(drop=True)
+    grouped = rows.loc[rows["group"] != "", ["group", "text"]].assign(label=quadrant(rows))
+    first = grouped.drop_duplicates("group")
+    both = first.merge(grouped, on="group", suffixes=("", "_of_other"))
+    pairs = both[both["label"] != both["label_of_other"]].drop_duplicates("group")
+    names = {"text_of_other": "other_text", "label_of_other": "other_label"}
+    pairs = pairs.rename(columns=names).drop(columns="group")
+    return pairs.sample(min(n, len(pairs)), random_state=seed).reset_index(drop=True)
 
 
 def accuracy(frame: pd.DataFrame, said: dict[Any, NDArray[np.float64]]) -> dict[str, float]:

@@ -10,11 +10,21 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-import matplotlib as mpl
 import numpy as np
 
+from loopwise.errors import MissingExtraError
 from loopwise.model.labels import AXES
-from loopwise.training.plots import INK, LOOK, PALE, STYLES, new_figure, to_svg
+
+try:
+    import matplotlib as mpl
+
+    from loopwise.training.plots import INK, LOOK, PALE, STYLES, new_figure, to_svg
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "matplotlib":
+        raise
+    raise MissingExtraError(
+        "the notebooks need matplotlib, which is not installed: pip install 'loopwise[notebooks]'"
+    ) from error
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,10 +9,10 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 #: Pages in the order of the navigation, with a line of introduction.
 PAGES: Final = {
     "loopwise": "What `from loopwise import …` gives: predict, the predictor, routes and errors.",
-    "loopwise.model": "What a model is: features, the model file, its scorers, and the home that keeps models.",
+    "loopwise.model": "What a model is: features, the model file, its scorers, the home that keeps models.",
     "loopwise.service": "How a model is used: columns, files, settings.",
-    "loopwise.training": "How a model comes to be: corpus, labels, training, measuring. `train` itself is imported "
-    "from `loopwise.training`.",
+    "loopwise.training": "How a model comes to be: corpus, labels, training, measuring. "
+    "`train` itself is imported from `loopwise.training`.",
 }
 #: The first page shows these as wholes, and the others leave them out.
 _FACE: Final = ("loopwise.service.predictor", "loopwise.service.routes", "loopwise.errors")

@@ -10,12 +10,12 @@ import typer.main
 
 from loopwise.service.cli import app
 
-#: What stands for a value of an option. Taken from the function, since each version of Typer says it otherwise.
+#: What stands for a value. Taken from the function: every version of Typer keeps it elsewhere.
 _VALUES: Final = {int: "N", float: "NUMBER", Path: "PATH", str: "TEXT"}
 _INTRO: Final = """# Command line
 
-Every command as `--help` has it. Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted, 141 the reader
-of a pipe went away. Messages go to standard error, results to standard output.
+Every command as `--help` has it. Results go to standard output, messages to standard error. Exit codes:
+0 done, 1 failed, 2 wrong usage or input, 130 interrupted, 141 the reader of a pipe went away.
 """
 
 
@@ -49,9 +49,8 @@ def _section(name: str, command: Any) -> str:
     lines = [f"{level} {name}", "", *_help(command), "", "```", _usage(name, command, arguments), "```", ""]
     for title, listed in (("argument", arguments), ("option", options)):
         if listed:
-            lines += [f"| {title} | |", "|---|---|"]
-            lines += [f"| {_name(command, param)} | {_cell(param.help or '')}{_default(param)} |" for param in listed]
-            lines.append("")
+            rows = [f"| {_name(command, param)} | {_description(param)} |" for param in listed]
+            lines += [f"| {title} | |", "|---|---|", *rows, ""]
     return "\n".join(lines)
 
 
@@ -85,11 +84,10 @@ def _value(command: Any, param: Any) -> str:
     return _VALUES.get(kind, "TEXT")
 
 
-def _default(param: Any) -> str:
+def _description(param: Any) -> str:
+    text = " ".join((param.help or "").split())
+    for sign, escaped in (("|", "\\|"), ("<", "&lt;"), ("*", "\\*")):
+        text = text.replace(sign, escaped)
     default = param.default
     shown = isinstance(default, str | int | float) and not isinstance(default, bool) and default != ""
-    return f" Default: `{default}`." if shown else ""
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+    return f"{text} Default: `{default}`." if shown else text

@@ -1,4 +1,4 @@
-"""MkDocs hook: pages that stand elsewhere in the repository or are generated, links between them, navigation."""
+"""MkDocs hook: pages that stand elsewhere or are generated, the links between pages, the navigation."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from mkdocs.structure.files import File
 
+# MkDocs loads this file by its path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-import api_reference  # noqa: E402 - MkDocs loads this file by its path
-import cli_reference  # noqa: E402
+import api_reference
+import cli_reference
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: Files of the repository that become pages.
