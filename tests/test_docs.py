@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import griffe
@@ -107,6 +109,40 @@ def test_every_link_to_a_file_leads_to_one(path: Path) -> None:
     targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", text)
     local = [target for target in targets if "://" not in target and not target.startswith("mailto:")]
     assert [target for target in local if not (path.parent / target).exists()] == []
+
+
+@pytest.fixture
+def pages() -> Any:
+    """The hook that MkDocs loads."""
+    return importlib.import_module("docs.hooks.pages")
+
+
+def test_the_navigation_leaves_out_a_page_that_is_not_there(pages: Any) -> None:
+    assert pages.navigation(["index.md", "guide.md"]) == [
+        {"Start": [{"Loopwise": "index.md"}]},
+        {"Teach": [{"The labelling guide": "guide.md"}]},
+    ]
+
+
+def test_the_navigation_puts_a_page_that_it_does_not_know_last(pages: Any) -> None:
+    assert pages.navigation(["unheard-of.md", "index.md"])[-1] == {"More": ["unheard-of.md"]}
+
+
+@pytest.mark.parametrize(
+    ("link", "becomes"),
+    [
+        ("[guide](data/GUIDE.md)", "[guide](guide.md)"),
+        ("[card](model/shipped/README.md#figures)", "[card](model-card.md#figures)"),
+        ("[words](docs/retrain.md)", "[words](retrain.md)"),
+        ("[ours](service/routes.toml)", "ours (`service/routes.toml`)"),
+        ("[docs](docs/)", "docs"),
+        ("[elsewhere](https://example.org/x)", "[elsewhere](https://example.org/x)"),
+        ("[nothing](no/such/file.md)", "[nothing](no/such/file.md)"),
+    ],
+)
+def test_a_link_of_the_readme_leads_to_a_page(pages: Any, link: str, becomes: str) -> None:
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="index.md"))
+    assert pages.on_page_markdown(f"# Title\n{link}", page) == f"# Title\n{becomes}"
 
 
 @pytest.fixture(scope="module")
