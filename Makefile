@@ -47,7 +47,7 @@ notebooks: $(STAMP) ## Run the notebooks into notebooks/run; LOOPWISE_SMALL=1 ta
 	$(BIN)/jupyter nbconvert --to html --execute --template-file notebooks/offline.html.j2 --output-dir notebooks/run$(if $(LOOPWISE_SMALL),/small) notebooks/*.ipynb
 
 docs: $(STAMP) ## Build the documentation into site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open site/index.html; to search as well: $(BIN)/python -m http.server -d site"
 
 PEERS_VENV  := .venv-peers
