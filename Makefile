@@ -44,7 +44,7 @@ corpus-check: $(STAMP) ## Check the corpus and print its coverage
 	$(BIN)/python -m loopwise.training.corpus_check
 
 notebooks: $(STAMP) ## Run the notebooks into notebooks/run; LOOPWISE_SMALL=1 takes little data
-	$(BIN)/jupyter nbconvert --to html --execute --template-file notebooks/offline.html.j2 --output-dir notebooks/run$(if $(LOOPWISE_SMALL),/small) notebooks/*.ipynb
+	$(BIN)/jupyter nbconvert --to html --execute --ExecutePreprocessor.startup_timeout=180 --template-file notebooks/offline.html.j2 --output-dir notebooks/run$(if $(LOOPWISE_SMALL),/small) notebooks/*.ipynb
 
 docs: $(STAMP) ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -81,7 +81,9 @@ def test_a_notebook_runs_from_top_to_bottom(
         pytest.skip("runs in make soak and in CI")
     monkeypatch.setenv(SMALL_VARIABLE, "1")
     notebook = read(path)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(
+        notebook, timeout=300, startup_timeout=180, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
     outputs = [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
     assert [out.text for out in outputs if out.output_type == "stream" and out.name == "stderr"] == []
     shown = json.dumps(notebook)
