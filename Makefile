@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test soak lint fix model corpus-check bench ablation search peers clean
+.PHONY: help install demo test soak lint fix model corpus-check notebooks docs bench ablation search peers clean
 
 help: ## Show the chores
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,6 +43,13 @@ model: $(STAMP) ## Rebuild the shipped model from the corpus
 corpus-check: $(STAMP) ## Check the corpus and print its coverage
 	$(BIN)/python -m loopwise.training.corpus_check
 
+notebooks: $(STAMP) ## Run the notebooks into notebooks/run; LOOPWISE_SMALL=1 takes little data
+	$(BIN)/jupyter nbconvert --to html --execute --ExecutePreprocessor.startup_timeout=180 --template-file notebooks/offline.html.j2 --output-dir notebooks/run$(if $(LOOPWISE_SMALL),/small) notebooks/*.ipynb
+
+docs: $(STAMP) ## Build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html; to search as well: $(BIN)/python -m http.server -d site"
+
 PEERS_VENV  := .venv-peers
 PEERS_STAMP := $(PEERS_VENV)/.installed
 # What goes to the comparison, such as PEERS_ARGS='--file labelled.csv'.
@@ -74,4 +81,4 @@ search: $(STAMP) ## Try other recipes for the shipped model; FILE=labelled.csv m
 	$(BIN)/python -m loopwise.training.run_experiments --search $(FILE)
 
 clean: ## Remove what the chores made
-	rm -rf $(VENV) $(PEERS_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS_VENV) build dist site notebooks/run *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
