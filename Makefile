@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test soak lint fix model corpus-check bench ablation peers clean
+.PHONY: help install demo test soak lint fix model corpus-check notebooks docs bench ablation search peers clean
 
 help: ## Show the chores
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -44,6 +44,13 @@ model: $(STAMP) ## Rebuild the shipped model from the corpus
 corpus-check: $(STAMP) ## Check the corpus and print its coverage
 	$(BIN)/python -m loopwise.training.corpus_check
 
+notebooks: $(STAMP) ## Run the notebooks into notebooks/run; LOOPWISE_SMALL=1 takes little data
+	$(BIN)/jupyter nbconvert --to html --execute --ExecutePreprocessor.startup_timeout=180 --template-file notebooks/offline.html.j2 --output-dir notebooks/run$(if $(LOOPWISE_SMALL),/small) notebooks/*.ipynb
+
+docs: $(STAMP) ## Build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html; to search as well: $(BIN)/python -m http.server -d site"
+
 PEERS_VENV  := .venv-peers
 PEERS_STAMP := $(PEERS_VENV)/.installed
 # What goes to the comparison, such as PEERS_ARGS='--file labelled.csv'.
@@ -61,8 +68,18 @@ bench: $(STAMP) ## Measure speed against peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python -m benchmarks.speed
 
+.PHONY: mcp-bench plugin
+mcp-bench: $(STAMP) ## Measure how fast the MCP server gives its first answer
+	$(BIN)/python -m benchmarks.mcp_start
+
+plugin: $(STAMP) ## Pack the plugin for agents into dist/loopwise.plugin
+	$(BIN)/python -m loopwise.service.plugin_bundle dist/loopwise.plugin
+
 ablation: $(STAMP) ## Measure what each lever brings; FILE=labelled.csv measures on that file too
 	$(BIN)/python -m loopwise.training.run_experiments $(FILE)
 
+search: $(STAMP) ## Try other recipes for the shipped model; FILE=labelled.csv measures on that file too
+	$(BIN)/python -m loopwise.training.run_experiments --search $(FILE)
+
 clean: ## Remove what the chores made
-	rm -rf $(VENV) $(PEERS_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS_VENV) build dist site notebooks/run *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Final
+from typing import Final, NamedTuple
 
 from loopwise.model.features import CUES, EDGE, cues, subword_buckets, tokenize
 from loopwise.model.modelfile import COLUMNS, ENGLISH, FOREIGN, KNOWN, ModelFile
@@ -20,10 +20,27 @@ SHOWN_FROM: Final = 0.01
 #: Contributions are ranked by their size in whole parts of 1 / `RANKED_IN`.
 RANKED_IN: Final = 4096
 
-#: Contribution to loop, to mode, to scope; squared norm; flags; 1-based word number or 0.
-Token = tuple[float, float, float, float, int, int]
-#: Contribution to loop, to mode, to scope; squared norm; how it is shown.
-Pair = tuple[float, float, float, float, str]
+
+class Token(NamedTuple):
+    """What the model knows of a word: its parts, its squared norm, its flags, its 1-based number or 0."""
+
+    name: str
+    loop: float
+    mode: float
+    scope: float
+    norm: float
+    flags: int
+    number: int
+
+
+class Feature(NamedTuple):
+    """What the model knows of a pair or a cue."""
+
+    name: str
+    loop: float
+    mode: float
+    scope: float
+    norm: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +51,10 @@ class Score:
     ----------
     loop, mode, scope : float
         Calibrated log-odds under equal priors toward knowledge, interactive, and being a task.
-    contributions : list of (str, float, float)
-        Name, contribution to loop, contribution to mode of every distinct feature that counts, in the
-        order of the text; with the intercepts they sum to `loop` and `mode`.
+    found : list of (str, float, float, ...)
+        Name, part for loop, part for mode of every feature of the text in its order, not yet scaled.
+    scale : float
+        What the parts are multiplied by.
     n_words, n_known, n_english, n_foreign : int
         Number of words, of those the model was shown, and of those that mark a language.
     """
@@ -44,11 +62,25 @@ class Score:
     loop: float
     mode: float
     scope: float
-    contributions: list[tuple[str, float, float]]
+    found: Sequence[Token | Feature]
+    scale: float
     n_words: int
     n_known: int
     n_english: int
     n_foreign: int
+
+    @property
+    def contributions(self) -> list[tuple[str, float, float]]:
+        """Name, contribution to loop, contribution to mode of every distinct feature that counts.
+
+        In the order of the text; with the intercepts they sum to `loop` and `mode`. Made when asked for,
+        since most calls never are.
+        """
+        parts: dict[str, tuple[float, float]] = {}
+        for name, loop, mode, *_ in self.found:
+            before = parts.get(name)
+            parts[name] = (before[0] + loop, before[1] + mode) if before else (loop, mode)
+        return [(name, loop * self.scale, mode * self.scale) for name, (loop, mode) in parts.items()]
 
 
 class _WordTable:
@@ -86,21 +118,23 @@ class Scorer:
         self._pair_values = arrays["pair_values"]
         self._bucket_values = arrays["bucket_values"]
         values = arrays["cue_values"]
-        self._cues = [tuple(values[i * WIDTH : (i + 1) * WIDTH]) for i in range(len(CUES))]
+        self._cues: list[Feature] = [
+            Feature(name, *values[i * WIDTH : (i + 1) * WIDTH]) for i, name in enumerate(CUES)
+        ]
         self.intercepts: Final = (
             float(model.fields["axes"]["loop"]["intercept"]),
             float(model.fields["axes"]["mode"]["intercept"]),
             float(model.fields["scope"]["intercept"]),
         )
         self._tokens: dict[str, Token] = {}
-        self._pairs: dict[int, Pair | None] = {}
+        self._pairs: dict[int, Feature | None] = {}
 
     def token(self, word: str) -> Token:
         """Return everything the model knows of a folded word, looked up once and remembered."""
         number = self.words.find(word.encode("utf-8", "replace"))
         if number >= 0:
             loop, mode, scope, norm = self._word_values[number * WIDTH : (number + 1) * WIDTH]
-            entry = (loop, mode, scope, norm, self._word_flags[number], number + 1)
+            entry = Token(word, loop, mode, scope, norm, self._word_flags[number], number + 1)
         else:
             loop = mode = scope = norm = 0.0
             for bucket in subword_buckets(word):
@@ -109,19 +143,19 @@ class Scorer:
                 mode += self._bucket_values[start + 1]
                 scope += self._bucket_values[start + 2]
                 norm += self._bucket_values[start + 3]
-            entry = (loop, mode, scope, norm, 0, 0)
+            entry = Token(word, loop, mode, scope, norm, 0, 0)
         if len(self._tokens) >= _CACHE_LIMIT:
             self._tokens = {}
         self._tokens[word] = entry
         return entry
 
-    def pair(self, key: int, first: str, second: str) -> Pair | None:
+    def pair(self, key: int, first: str, second: str) -> Feature | None:
         """Return what the model knows of the pair of two words by its key, or None."""
         i = bisect_left(self._pair_keys, key)
-        entry: Pair | None = None
+        entry: Feature | None = None
         if i < len(self._pair_keys) and self._pair_keys[i] == key:
             loop, mode, scope, norm = self._pair_values[i * WIDTH : (i + 1) * WIDTH]
-            entry = (loop, mode, scope, norm, pair_name(first, second))
+            entry = Feature(pair_name(first, second), loop, mode, scope, norm)
         if len(self._pairs) >= _CACHE_LIMIT:
             self._pairs = {}
         self._pairs[key] = entry
@@ -131,45 +165,42 @@ class Scorer:
         """Score `text`; any string will do, the empty one included."""
         words = tokenize(text)
         tokens, known_pairs = self._tokens, self._pairs
-        parts: dict[str, tuple[float, float]] = {}
-        scope, squared = 0.0, 0.0
+        found: list[Token | Feature] = []
         n_known = n_english = n_foreign = 0
         previous_word, previous = EDGE, 0
-        for word in (*words, EDGE):
-            if word is EDGE:
-                number = 0
-            else:
-                entry = tokens.get(word) or self.token(word)
-                t_loop, t_mode, t_scope, t_norm, flags, number = entry
-                squared += t_norm
-                scope += t_scope
+        for word in words:
+            token = tokens.get(word) or self.token(word)
+            found.append(token)
+            flags, number = token.flags, token.number
+            if flags:
                 n_known += flags & KNOWN
                 n_english += (flags & ENGLISH) >> 1
                 n_foreign += (flags & FOREIGN) >> 2
-                before = parts.get(word)
-                parts[word] = (before[0] + t_loop, before[1] + t_mode) if before else (t_loop, t_mode)
-            if (number or word is EDGE) and (previous or previous_word is EDGE):
+            if number and (previous or previous_word is EDGE):
                 key = previous << 32 | number
                 pair = known_pairs[key] if key in known_pairs else self.pair(key, previous_word, word)
                 if pair:
-                    p_loop, p_mode, p_scope, p_norm, name = pair
-                    squared += p_norm
-                    scope += p_scope
-                    before = parts.get(name)
-                    parts[name] = (before[0] + p_loop, before[1] + p_mode) if before else (p_loop, p_mode)
+                    found.append(pair)
             previous_word, previous = word, number
-        for cue in cues(text, len(words)):
-            c_loop, c_mode, c_scope, c_norm = self._cues[cue]
-            squared += c_norm
-            scope += c_scope
-            parts[CUES[cue]] = (c_loop, c_mode)
+        if previous or not words:
+            key = previous << 32
+            pair = known_pairs[key] if key in known_pairs else self.pair(key, previous_word, EDGE)
+            if pair:
+                found.append(pair)
+        found += [self._cues[cue] for cue in cues(text, len(words))]
+        loop = mode = scope = squared = 0.0
+        for feature in found:
+            loop += feature[1]
+            mode += feature[2]
+            scope += feature[3]
+            squared += feature[4]
         scale = 1.0 / sqrt(squared) if squared > 0 else 0.0
-        contributions = [(name, a * scale, b * scale) for name, (a, b) in parts.items()]
         return Score(
-            loop=self.intercepts[0] + sum(c[1] for c in contributions),
-            mode=self.intercepts[1] + sum(c[2] for c in contributions),
+            loop=self.intercepts[0] + loop * scale,
+            mode=self.intercepts[1] + mode * scale,
             scope=self.intercepts[2] + scope * scale,
-            contributions=contributions,
+            found=found,
+            scale=scale,
             n_words=len(words),
             n_known=n_known,
             n_english=n_english,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ from loopwise.model.vectors import WordVectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+#: Training meets every word several times, in fitting, transforming and in each fold.
+_buckets = lru_cache(maxsize=1 << 17)(subword_buckets)
 
 
 class TaskVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -77,7 +81,7 @@ class TaskVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         n_texts = len(tokenized)
         word_df = Counter(chain.from_iterable(map(set, tokenized)))
         pair_df = Counter(chain.from_iterable(set(pairs(words)) for words in tokenized))
-        buckets = {word: subword_buckets(word) for word in word_df}
+        buckets = {word: _buckets(word) for word in word_df}
         bucket_df = np.zeros(N_BUCKETS)
         for words in tokenized:
             bucket_df[list(set(chain.from_iterable(buckets[w] for w in words)))] += 1
@@ -183,7 +187,7 @@ class TaskVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         squared = np.where(known, idf**2, 0.0)
         blocks = [sp.diags(idf) @ own]
 
-        buckets = map(subword_buckets, words) if self.subword_scale else ([] for _ in words)
+        buckets = map(_buckets, words) if self.subword_scale else ([] for _ in words)
         bucket_values = self.bucket_idf_ * self.subword_scale
         subwords = _incidence(buckets, N_BUCKETS)
         squared += subwords @ bucket_values**2

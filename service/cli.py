@@ -15,6 +15,7 @@ import typer
 
 from loopwise.errors import LoopwiseError
 from loopwise.service.cli_labels import label, labels_app
+from loopwise.service.cli_mcp import mcp
 from loopwise.service.cli_models import models_app, monitor, train
 from loopwise.service.cli_options import FromOption, HomeOption
 
@@ -316,6 +317,7 @@ app.add_typer(labels_app)
 app.command()(train)
 app.command()(monitor)
 app.add_typer(models_app)
+app.command()(mcp)
 
 
 def _predictor(

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from loopwise.errors import LoopwiseError
+from loopwise.errors import LoopwiseError, UsageError
 from loopwise.service.cli_options import FromOption, HomeOption, TextOption
 
 if TYPE_CHECKING:
+    from loopwise.model.store import Home
+    from loopwise.training.fit import Recipe
     from loopwise.training.gate import Contradictions
     from loopwise.training.labels import Record
 
@@ -42,6 +44,14 @@ def train(
     yes: Annotated[
         bool, typer.Option("-y", "--yes", help="Ask nothing; the gate alone decides on promotion.")
     ] = False,
+    search: Annotated[
+        bool,
+        typer.Option("--search", help="First try other recipes on held-out rows, and take a better one."),
+    ] = False,
+    measure: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--measure", help="With --search: a labelled CSV to measure on as well."),
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes.")] = 2,
     home: HomeOption = None,
 ) -> None:
@@ -58,6 +68,8 @@ def train(
     from loopwise.training.print_training import print_contradictions, print_train_report
     from loopwise.training.userlabels import DEFAULT_WEIGHT, UserLabels
 
+    if measure is not None and not search:
+        raise UsageError("--measure goes with --search; to measure a model use: loopwise evaluate FILE")
     records = _records(labels) if labels is not None else []
     place = Home.find(home)
     log = LabelStore.of(place).read()
@@ -72,16 +84,47 @@ def train(
     print_contradictions(doubtful)
     if doubtful.too_many and promote is None and not yes:
         _ask_about(doubtful)
+    recipe = _searched(place, measure, jobs) if search else None
     with step_progress(N_TRAIN_STEPS) as on_step:
         report = run(
             records,
             home=home,
+            recipe=recipe,
             weight=DEFAULT_WEIGHT if weight is None else weight,
             promote=promote,
             n_jobs=jobs,
             on_step=on_step,
         )
     print_train_report(report)
+
+
+def _searched(place: Home, measure: str | None, jobs: int) -> Recipe:
+    """Search for a recipe, print what was found, and return the choice; each trial is kept in the home."""
+    from loopwise.model.safefiles import clear_errors
+    from loopwise.model.vectors import WordVectors
+    from loopwise.service.progress import step_progress
+    from loopwise.training.corpus import Corpus
+    from loopwise.training.evaluate import LabelledTexts
+    from loopwise.training.experiments import search, search_report, search_space
+    from loopwise.training.fit import Recipe
+
+    labelled = LabelledTexts.read(measure) if measure is not None else None
+    space = search_space(Recipe())
+    log = place.folder / "search.jsonl"
+    _say(f"trying {len(space)} recipes; each is written to {log}")
+    with clear_errors(log), step_progress(len(space)) as on_step:
+        place.folder.mkdir(parents=True, exist_ok=True)
+        found = search(
+            Corpus.shipped(),
+            WordVectors.shipped(),
+            labelled,
+            log,
+            space=space,
+            n_jobs=jobs,
+            on_trial=lambda trial: on_step(trial.name),
+        )
+    print(search_report(found))
+    return found.chosen.recipe
 
 
 def _records(labels: str) -> list[Record]:

@@ -14,7 +14,7 @@ from loopwise.errors import UsageError
 from loopwise.model.labels import AXES, Axis
 from loopwise.model.modelfile import ModelFile
 from loopwise.model.review import REASON_TEXTS, reason_code
-from loopwise.model.scorer import MAX_TEXT_LENGTH, Scorer, strongest
+from loopwise.model.scorer import MAX_TEXT_LENGTH, Score, Scorer, strongest
 from loopwise.service.routes import Route, Routes
 
 if TYPE_CHECKING:
@@ -40,18 +40,26 @@ class AxisPrediction:
         The log-odds of `confidence`: `intercept` plus the sum of `contributions`.
     intercept : float
         The part of the score that no feature of the text brings; it holds the prior.
-    top_features : list of (str, float)
-        The strongest contributions to the score, signed toward the label, strongest first.
-    contributions : list of (str, float)
-        All of them, in the order of the text.
     """
 
     label: str
     confidence: float
     score: float
     intercept: float
-    top_features: list[tuple[str, float]] = field(compare=False)
-    contributions: list[tuple[str, float]] = field(repr=False, compare=False)
+    _evidence: Score = field(repr=False, compare=False)
+    _axis: Axis = field(repr=False, compare=False)
+
+    @property
+    def contributions(self) -> list[tuple[str, float]]:
+        """All contributions to the score, signed toward the label, in the order of the text."""
+        sign = 1.0 if self.label == AXES[self._axis][1] else -1.0
+        is_loop = self._axis == "loop"
+        return [(name, sign * (a if is_loop else b)) for name, a, b in self._evidence.contributions]
+
+    @property
+    def top_features(self) -> list[tuple[str, float]]:
+        """The strongest of `contributions`, strongest first."""
+        return strongest(self.contributions, TOP_FEATURES)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that ``predict --json`` prints."""
@@ -193,13 +201,8 @@ class Predictor:
             )
         score = self._scorer.score(text[:MAX_TEXT_LENGTH])
         intercepts = self._scorer.intercepts
-        contributions = score.contributions
-        loop = self._answer(
-            "loop", score.loop, intercepts[0], self._offsets[0], [(n, a) for n, a, _ in contributions]
-        )
-        mode = self._answer(
-            "mode", score.mode, intercepts[1], self._offsets[1], [(n, b) for n, _, b in contributions]
-        )
+        loop = self._answer("loop", score.loop, intercepts[0], self._offsets[0], score)
+        mode = self._answer("mode", score.mode, intercepts[1], self._offsets[1], score)
         thresholds = self.settings.thresholds
         code = reason_code(
             score.n_words,
@@ -213,20 +216,11 @@ class Predictor:
         return Prediction(text, loop, mode, REASON_TEXTS[code], self.routes.table[loop.label, mode.label])
 
     @staticmethod
-    def _answer(
-        axis: Axis, score: float, intercept: float, offset: float, contributions: list[tuple[str, float]]
-    ) -> AxisPrediction:
+    def _answer(axis: Axis, log_odds: float, intercept: float, offset: float, score: Score) -> AxisPrediction:
         first, second = AXES[axis]
-        sign, label = (1.0, second) if score > 0 else (-1.0, first)
-        toward = sign * (score + offset)
-        return AxisPrediction(
-            label=label,
-            confidence=sigmoid(toward),
-            score=toward,
-            intercept=sign * (intercept + offset),
-            top_features=strongest(contributions, TOP_FEATURES, sign),
-            contributions=contributions if sign > 0 else [(n, -c) for n, c in contributions],
-        )
+        sign, label = (1.0, second) if log_odds > 0 else (-1.0, first)
+        toward = sign * (log_odds + offset)
+        return AxisPrediction(label, sigmoid(toward), toward, sign * (intercept + offset), score, axis)
 
     def predict_many(self, texts: Iterable[str]) -> Iterator[Prediction]:
         """Classify any iterable of texts, lazily and in order."""

@@ -152,7 +152,6 @@ def cross_validate(
         recipe,
         vectors,
         hand_folds,
-        heads=HEADS,
         drop=HIDDEN_WORDS,
         n_jobs=n_jobs,
         on_fold=lambda: on_step("cross-validating hands"),
@@ -202,7 +201,7 @@ def build(
     rows = corpus.part(("train", "validation"))
     if crossed is None:
         crossed = cross_validate(rows, recipe, vectors, n_jobs=n_jobs, on_step=on_step)
-    fitted = fit(rows, recipe, vectors, extra=extra)
+    fitted = fit(rows, recipe, vectors, extra=extra, n_jobs=n_jobs)
     on_step("fitting all rows")
 
     calibrations = {"scope": Calibration(1.0, 0.0)} | {str(k): v for k, v in crossed.calibrations.items()}

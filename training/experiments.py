@@ -197,3 +197,101 @@ def compare(best: Trial, other: Trial) -> dict[tuple[str, Axis], Interval]:
         weighted = change * np.where(truth, 0.5 / second, 0.5 / (1 - second))
         differences[key] = mean_interval(weighted)
     return differences
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search for a better recipe found.
+
+    Attributes
+    ----------
+    trials : list of Trial
+        Best score first; the base is among them.
+    base : Trial
+        The recipe that would be used without a search.
+    chosen : Trial
+        The best trial if it beats the base for certain (see `beats`), otherwise the base.
+    """
+
+    trials: list[Trial]
+    base: Trial
+    chosen: Trial
+
+    @classmethod
+    def of(cls, trials: Sequence[Trial]) -> Search:
+        """Rank trials, of which the first is the base, and choose."""
+        ranked = sorted(trials, key=lambda trial: -trial.score)
+        best = ranked[0]
+        return cls(ranked, trials[0], best if beats(best, trials[0]) else trials[0])
+
+    @property
+    def runner_up(self) -> Trial:
+        """The best trial besides the chosen one."""
+        return next(trial for trial in self.trials if trial is not self.chosen)
+
+
+def beats(trial: Trial, other: Trial) -> bool:
+    """Return whether a trial is better than another somewhere, and worse nowhere, for certain.
+
+    Certain means that the 95 % interval of the paired difference lies on one side of zero.
+    """
+    differences = compare(trial, other).values()
+    return any(d.low > 0 for d in differences) and not any(d.high < 0 for d in differences)
+
+
+def search(
+    corpus: Corpus,
+    vectors: WordVectors | None,
+    labelled: LabelledTexts | None,
+    log: Path,
+    *,
+    space: Sequence[tuple[str, Recipe]] | None = None,
+    n_jobs: int = 2,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+) -> Search:
+    """Try every recipe of a space on held-out hands, and choose one.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        Its test rows take no part.
+    vectors : WordVectors or None
+    labelled : LabelledTexts, optional
+        Tasks from outside, measured on as well.
+    log : Path
+        Where each trial is written, one JSON object a line.
+    space : sequence of (name, Recipe), optional
+        The base first; `search_space` of the usual recipe unless given.
+    n_jobs : int
+        Processes.
+    on_trial : callable
+        Called with each trial when it is done.
+    """
+    rows = corpus.part(("train", "validation"))
+    recipes = search_space(Recipe()) if space is None else space
+    trials = ((name, recipe, rows) for name, recipe in recipes)
+    return Search.of(run_trials(trials, vectors, labelled, log, n_jobs=n_jobs, on_trial=on_trial))
+
+
+def trial_table(trials: Sequence[Trial]) -> str:
+    """Return trials as a Markdown table of balanced accuracies."""
+    keys = list(trials[0].truth)
+    head = ["", "rows", "words", *(f"{axis}, {kind}" for kind, axis in keys)]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for trial in trials:
+        figures = [f"{trial.balanced(kind, axis):.3f}" for kind, axis in keys]
+        words = trial.n_words if trial.recipe.use_lexicon else 0
+        lines.append("| " + " | ".join([trial.name, str(trial.n_rows), str(words), *figures]) + " |")
+    return "\n".join(lines)
+
+
+def search_report(found: Search) -> str:
+    """Return what a search found as Markdown: the choice, the runner-up and the margin, all trials."""
+    lines = [trial_table(found.trials), "", f"Chosen: {found.chosen.name}."]
+    if found.chosen is found.base:
+        lines.append("No other recipe is better somewhere and worse nowhere for certain.")
+    lines.append(f"Runner-up: {found.runner_up.name}. Balanced accuracy of the chosen minus that:")
+    for (kind, axis), difference in compare(found.chosen, found.runner_up).items():
+        value, low, high = difference
+        lines.append(f"- {axis}, {kind}: {value:+.4f} [{low:+.4f}, {high:+.4f}]")
+    return "\n".join(lines)

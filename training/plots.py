@@ -26,21 +26,23 @@ if TYPE_CHECKING:
 
 #: Colour, marker and line of an axis' first and second class (blue, vermilion).
 STYLES: Final = (("#0072B2", "o", "-"), ("#D55E00", "s", "--"))
-_INK: Final = "#333333"
-_PALE: Final = "#777777"
+#: Of text and axes, and of what only guides the eye.
+INK: Final = "#333333"
+PALE: Final = "#777777"
 #: Fewer rows than this say nothing about risk.
 _MIN_ROWS: Final = 20
 _Z: Final = 1.96
-_LOOK: Final[dict[Any, Any]] = {
+#: How all plots look; drawn inside ``mpl.rc_context(LOOK)``.
+LOOK: Final[dict[Any, Any]] = {
     "font.family": "sans-serif",
     "font.size": 9,
-    "axes.edgecolor": _PALE,
-    "axes.labelcolor": _INK,
+    "axes.edgecolor": PALE,
+    "axes.labelcolor": INK,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "lines.linewidth": 1.3,
@@ -93,15 +95,15 @@ def plot_reliability(correct: Bools, confidence: Floats, label: str, second: boo
     """
     bins = reliability_bins(correct, confidence)
     colour, marker, _ = STYLES[second]
-    with mpl.rc_context(_LOOK):
-        figure, axes = _figure("confidence", "share that is right")
-        axes.plot([0, 1], [0, 1], color=_PALE, linewidth=0.8, linestyle=":")
+    with mpl.rc_context(LOOK):
+        figure, axes = new_figure("confidence", "share that is right")
+        axes.plot([0, 1], [0, 1], color=PALE, linewidth=0.8, linestyle=":")
         if len(bins):
             low, high = _wilson(bins[:, 1], bins[:, 2])
             axes.vlines(bins[:, 0], low, high, color=colour, linewidth=0.8, alpha=0.6)
             axes.plot(bins[:, 0], bins[:, 1], color=colour, marker=marker, markersize=4.5)
         else:
-            axes.text(0.5, 0.5, "no such prediction", ha="center", color=_PALE)
+            axes.text(0.5, 0.5, "no such prediction", ha="center", color=PALE)
         axes.set(xlim=(0, 1.02), ylim=(0, 1.02), title=f"said {label}, {len(correct)} rows")
         return to_svg(figure, f"reliability-{label}", f"Reliability diagram of the predictions {label}")
 
@@ -119,14 +121,14 @@ def plot_risk_coverage(
         The two classes.
     title : str
     """
-    with mpl.rc_context(_LOOK):
-        figure, axes = _figure("share answered, surest first", "share wrong among those")
-        top = _draw_risk(axes, correct, confidence, "all", (_INK, "", "-"), 1.6)
+    with mpl.rc_context(LOOK):
+        figure, axes = new_figure("share answered, surest first", "share wrong among those")
+        top = _draw_risk(axes, correct, confidence, "all", (INK, "", "-"), 1.6)
         for is_second, name in enumerate(names):
             said = second == bool(is_second)
             drawn = _draw_risk(axes, correct[said], confidence[said], f"said {name}", STYLES[is_second], 1.1)
             top = max(top, drawn)
-        axes.axhline(0.05, color=_PALE, linewidth=0.8, linestyle=":")
+        axes.axhline(0.05, color=PALE, linewidth=0.8, linestyle=":")
         axes.set(xlim=(0, 1.02), ylim=(0, min(1.0, top * 1.15 + 0.02)), title=title)
         axes.legend(frameon=False, fontsize=8, loc="upper left")
         return to_svg(figure, f"risk-{title}", f"Risk-coverage curve of {title}")
@@ -146,8 +148,9 @@ def _draw_risk(
     return float(risk[at].max()) if len(at) else 0.0
 
 
-def _figure(x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(3.6, 3.2), layout="constrained")
+def new_figure(x: str, y: str, size: tuple[float, float] = (3.6, 3.2)) -> tuple[Figure, Axes]:
+    """Return a figure of `size` inches with one pair of axes, named `x` and `y`."""
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set(xlabel=x, ylabel=y)

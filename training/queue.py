@@ -189,7 +189,7 @@ def _hanging(scorer: Scorer, text: str) -> list[str]:
 
 def _askable(scorer: Scorer, word: str) -> bool | None:
     """Return whether the model knows `word`; None if there is no point in asking about it."""
-    flags = scorer.token(word)[4]
+    flags = scorer.token(word).flags
     if len(word) < 3 or "#" in word or flags & (ENGLISH | FOREIGN):
         return None
     return bool(flags & KNOWN)

@@ -1,4 +1,7 @@
-"""Run the ablations and print their table: ``python -m loopwise.training.run_experiments FILE``."""
+"""Measure recipes for the shipped model: ``python -m loopwise.training.run_experiments [--search] [FILE]``.
+
+Without ``--search`` these are the ablations of the model card.
+"""
 
 from __future__ import annotations
 
@@ -10,38 +13,40 @@ from rich.console import Console
 from loopwise.model.vectors import WordVectors
 from loopwise.training.corpus import Corpus
 from loopwise.training.evaluate import LabelledTexts
-from loopwise.training.experiments import Trial, ablation_space, run_trials
+from loopwise.training.experiments import (
+    Trial,
+    ablation_space,
+    run_trials,
+    search,
+    search_report,
+    trial_table,
+)
 from loopwise.training.fit import Recipe
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 
 
-def table(trials: list[Trial]) -> str:
-    """Return trials as a Markdown table of balanced accuracies."""
-    keys = list(trials[0].truth)
-    head = ["", "rows", "words", *(f"{axis}, {kind}" for kind, axis in keys)]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for trial in trials:
-        figures = [f"{trial.balanced(kind, axis):.3f}" for kind, axis in keys]
-        words = trial.n_words if trial.recipe.use_lexicon else 0
-        lines.append("| " + " | ".join([trial.name, str(trial.n_rows), str(words), *figures]) + " |")
-    return "\n".join(lines)
-
-
 def main(arguments: list[str]) -> None:
-    """Run the ablations, on a labelled file too where one is named."""
-    labelled = LabelledTexts.read(arguments[0]) if arguments else None
-    corpus = Corpus.shipped().part(("train", "validation"))
-    console = Console(stderr=True, highlight=False)
-    trials = run_trials(
-        ablation_space(Recipe(), corpus),
-        WordVectors.shipped(),
-        labelled,
-        RESULTS / "ablation.jsonl",
-        on_trial=lambda trial: console.print(f"{trial.name}: {trial.score:.4f}"),
-    )
-    text = table(trials)
-    (RESULTS / "ablation.md").write_text(text + "\n", encoding="utf-8")
+    """Run the trials, on a labelled file too where one is named; print a table and keep it."""
+    files = [argument for argument in arguments if not argument.startswith("--")]
+    labelled = LabelledTexts.read(files[0]) if files else None
+    corpus, vectors = Corpus.shipped(), WordVectors.shipped()
+    progress = Console(stderr=True, highlight=False)
+
+    def on_trial(trial: Trial) -> None:
+        progress.print(f"{trial.name}: {trial.score:.4f}")
+
+    if "--search" in arguments:
+        name = "search"
+        found = search(corpus, vectors, labelled, RESULTS / "search.jsonl", on_trial=on_trial)
+        text = search_report(found)
+    else:
+        name = "ablation"
+        rows = corpus.part(("train", "validation"))
+        space = ablation_space(Recipe(), rows)
+        trials = run_trials(space, vectors, labelled, RESULTS / "ablation.jsonl", on_trial=on_trial)
+        text = trial_table(trials)
+    (RESULTS / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     Console(highlight=False, soft_wrap=True).print(text)
 
 
