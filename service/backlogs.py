@@ -216,22 +216,11 @@ def route_backlog(
     """
     _check(writing)
     with open_backlog(path, reading) as backlog:
-        source = backlog.source
-        as_it_is = _goes_as_it_is(source, writing)
-        classifier: CsvClassifier | TableClassifier
-        if isinstance(source, CsvSource):
-            classifier = CsvClassifier(
-                source,
-                predictor.columns,
-                options,
-                layout=backlog.layout,
-                with_rows=on_results is not None or not as_it_is,
-                with_lines=bool(writing.only or writing.split),
-                rectangular=not as_it_is and not writing.dry_run,
-            )
-        else:
-            classifier = TableClassifier(source, predictor.columns, options, backlog.layout)
-        say(f"reading {source.name} as {backlog.kind}, text from: {', '.join(classifier.plan.text_columns)}")
+        as_it_is = _goes_as_it_is(backlog.source, writing)
+        watched = on_results is not None or not as_it_is
+        classifier = _classifier(backlog, predictor, options, writing, as_it_is=as_it_is, with_rows=watched)
+        columns = ", ".join(classifier.plan.text_columns)
+        say(f"reading {backlog.name} as {backlog.kind}, text from: {columns}")
         total = Summary()
         if writing.dry_run:
             _dry_run(classifier, writing, total)
@@ -242,14 +231,35 @@ def route_backlog(
                         on_results(outcome.rows)
                     total.add(outcome.summary)
                     sink.write(outcome)
-                    size = source.bytes_read if isinstance(source, CsvSource) else 0
-                    on_block(total, size)
+                    on_block(total, getattr(backlog.source, "bytes_read", 0))
                 sink.close()
                 total.written, total.left_out = sink.counts()
-                total.remarks += sink.remarks(source.name)
-                check_counts(total.rows, total.written, total.left_out, source.name)
-        total.remarks += source.remarks
+                total.remarks += sink.remarks(backlog.name)
+                check_counts(total.rows, total.written, total.left_out, backlog.name)
+        total.remarks += backlog.source.remarks
     return total
+
+
+def _classifier(
+    backlog: Backlog,
+    predictor: Predictor,
+    options: Options,
+    writing: Writing,
+    *,
+    as_it_is: bool,
+    with_rows: bool,
+) -> CsvClassifier | TableClassifier:
+    if isinstance(backlog.source, Table):
+        return TableClassifier(backlog.source, predictor.columns, options, backlog.layout)
+    return CsvClassifier(
+        backlog.source,
+        predictor.columns,
+        options,
+        layout=backlog.layout,
+        with_rows=with_rows,
+        with_lines=bool(writing.only or writing.split),
+        rectangular=not as_it_is and not writing.dry_run,
+    )
 
 
 def _check(writing: Writing) -> None:
@@ -329,6 +339,10 @@ class _Sink:
         for part in self._parts.values():
             part.close()
 
+    def abort(self) -> None:
+        for part in self._parts.values():
+            part.abort()
+
     def counts(self) -> tuple[int, int]:
         """Return how many rows were written, and how many left out."""
         return sum(part.written for part in self._parts.values()), self._left_out
@@ -354,6 +368,9 @@ class _Rows:
     def close(self) -> None:
         self._writer.close()
 
+    def abort(self) -> None:
+        self._writer.abort()
+
     @property
     def written(self) -> int:
         return self._writer.written
@@ -378,25 +395,29 @@ def _open_sink(
 
     with ExitStack() as stack:
         if writing.split is not None:
-            ending = _ending(kind, classifier)
-            folder = Path(writing.split)
-            if folder.exists() and not folder.is_dir():
-                raise UsageError(f"{writing.split}: this is a file; --split wants a folder")
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise LoopwiseError(f"{writing.split}: cannot be made ({error.strerror})") from error
-            names = safe_names(list(dict.fromkeys(r.name for r in predictor.routes.table.values())))
-            files = {
-                r: stack.enter_context(open_output(str(folder / (n + ending)))) for r, n in names.items()
-            }
-            yield _Sink({route: part(file) for route, file in files.items()}, writing.only)
+            files = _open_files(writing.split, _ending(kind, classifier), predictor, stack)
         elif writing.output in (None, "-"):
-            yield _Sink({"": part(sys.stdout.buffer)}, writing.only)
-            sys.stdout.flush()
+            files = {"": sys.stdout.buffer}
         else:
-            out = stack.enter_context(open_output(str(writing.output)))
-            yield _Sink({"": part(out)}, writing.only)
+            files = {"": stack.enter_context(open_output(str(writing.output)))}
+        sink = _Sink({route: part(file) for route, file in files.items()}, writing.only)
+        # Whatever goes wrong, writers let go before the files under them are closed.
+        stack.push(lambda kind, error, trace: sink.abort() if error is not None else None)
+        yield sink
+        sys.stdout.flush()
+
+
+def _open_files(folder: str, ending: str, predictor: Predictor, stack: ExitStack) -> dict[str, IO[bytes]]:
+    """Open a file for each route in a folder, which is made if need be."""
+    place = Path(folder)
+    if place.exists() and not place.is_dir():
+        raise UsageError(f"{folder}: this is a file; --split wants a folder")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LoopwiseError(f"{folder}: cannot be made ({error.strerror})") from error
+    names = safe_names(list(dict.fromkeys(route.name for route in predictor.routes.table.values())))
+    return {r: stack.enter_context(open_output(str(place / (n + ending)))) for r, n in names.items()}
 
 
 def _ending(kind: str, classifier: CsvClassifier | TableClassifier) -> str:

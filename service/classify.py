@@ -400,6 +400,9 @@ class CsvOutput:
     def close(self) -> None:
         """Write what comes at the end: nothing."""
 
+    def abort(self) -> None:
+        """Let go of the stream: nothing to do."""
+
 
 def write_results(
     classifier: CsvClassifier,

@@ -100,6 +100,9 @@ class Writer:
     def close(self) -> None:
         """Write what comes after the rows."""
 
+    def abort(self) -> None:
+        """Let go of the stream without another byte."""
+
     def valid(self, cell: str) -> str:
         """Return a cell of the user as valid Unicode."""
         valid = valid_text(cell)
@@ -220,6 +223,20 @@ class JsonWriter(JsonLinesWriter):
         self.out.write(b"\n]\n")
 
 
+class _Valve(io.RawIOBase):
+    """A stream that can be shut: what is written then is dropped."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        self._out = out
+        self.shut = False
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return len(data) if self.shut else self._out.write(data)
+
+
 class ParquetWriter(Writer):
     """Parquet: the user's columns as strings, or with their types if the input has them."""
 
@@ -238,7 +255,8 @@ class ParquetWriter(Writer):
         ours = [pa.field(n, pa.float64() if n in numbers else pa.string()) for n in self.added]
         self._written_schema = pa.schema([*own, *ours])
         self._footer: list[Any] = []
-        self._file = pq.ParquetWriter(self.out, self._written_schema, metadata_collector=self._footer)
+        self._valve = _Valve(self.out)
+        self._file = pq.ParquetWriter(self._valve, self._written_schema, metadata_collector=self._footer)
 
     def write(self, block: ResultRows) -> None:
         """Write a block of rows as a row group."""
@@ -256,6 +274,11 @@ class ParquetWriter(Writer):
         """Write the footer; what it counts is what was written."""
         self._file.close()
         self.written = self._footer[-1].num_rows
+
+    def abort(self) -> None:
+        """Close the file, which would else close itself later, with its bytes going nowhere."""
+        self._valve.shut = True
+        self._file.close()
 
 
 def _columns(block: ResultRows) -> list[tuple[str, ...]]:
@@ -311,6 +334,10 @@ class XlsxWriter(Writer):
             cell.data_type = "s"
             row.append(cell if text else None)
         self._sheet.append(row)
+
+    def abort(self) -> None:
+        """Close the sheet, which else complains when it is collected."""
+        self._sheet.close()
 
     def close(self) -> None:
         """Write the workbook."""

@@ -215,6 +215,16 @@ def test_surplus_cells_are_refused_where_there_is_no_place_for_them(
     assert not (tmp_path / "out.jsonl").exists()
 
 
+@pytest.mark.parametrize("ending", [".parquet", ".xlsx"])
+def test_a_refused_row_is_one_clear_line_in_every_format(loopwise: Run, tmp_path: Path, ending: str) -> None:
+    (tmp_path / "in.csv").write_text("title,b\nFix,1\nBook,1,2\n")
+    done = loopwise("classify", "in.csv", "-o", "out" + ending)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 2
+    assert "line 3 has 3 cells and the header has 2" in done.stderr
+    assert [p.name for p in tmp_path.iterdir() if p.name != "home"] == ["in.csv"]
+
+
 def test_short_rows_are_filled(predictor: Predictor, tmp_path: Path) -> None:
     target, total = route(predictor, tmp_path, "title,b\nFix\n\nBook,1\n", "out.jsonl")
     assert [json.loads(line)["b"] for line in target.read_text().splitlines()] == ["", "1"]
