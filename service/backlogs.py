@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -397,7 +399,7 @@ def _open_sink(
         if writing.split is not None:
             files = _open_files(writing.split, _ending(kind, classifier), predictor, stack)
         elif writing.output in (None, "-"):
-            files = {"": sys.stdout.buffer}
+            files = {"": _standard_output(stack)}
         else:
             files = {"": stack.enter_context(open_output(str(writing.output)))}
         sink = _Sink({route: part(file) for route, file in files.items()}, writing.only)
@@ -405,6 +407,16 @@ def _open_sink(
         stack.push(lambda kind, error, trace: sink.abort() if error is not None else None)
         yield sink
         sys.stdout.flush()
+
+
+def _standard_output(stack: ExitStack) -> IO[bytes]:
+    """Return standard output as a stream that writes all it is given, also where Python runs unbuffered."""
+    out = sys.stdout.buffer
+    if not isinstance(out, io.RawIOBase):
+        return out
+    buffered = os.fdopen(sys.stdout.fileno(), "wb", closefd=False)
+    stack.callback(buffered.close)
+    return buffered
 
 
 def _open_files(folder: str, ending: str, predictor: Predictor, stack: ExitStack) -> dict[str, IO[bytes]]:

@@ -59,12 +59,21 @@ def main() -> NoReturn:
         print(f"loopwise: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # The reader went away; so do we, without a word.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        _leave_quietly()
+    except SystemExit as leaving:
+        # Click makes a 1 of a reader that went away.
+        if isinstance(leaving.__context__, BrokenPipeError):
+            _leave_quietly()
+        raise
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
+
+
+def _leave_quietly() -> NoReturn:
+    """The reader went away; so do we, without a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(141)
 
 
 def _show_version(wanted: bool) -> None:

@@ -12,6 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, ClassVar, Final
@@ -278,7 +279,9 @@ class ParquetWriter(Writer):
     def abort(self) -> None:
         """Close the file, which would else close itself later, with its bytes going nowhere."""
         self._valve.shut = True
-        self._file.close()
+        # After a failed write, Arrow cannot make up a footer.
+        with suppress(RuntimeError, OSError, pa.ArrowException):
+            self._file.close()
 
 
 def _columns(block: ResultRows) -> list[tuple[str, ...]]:

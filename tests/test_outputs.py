@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from unittest.mock import patch
 
@@ -589,3 +592,25 @@ def test_an_observer_sees_the_rows_of_every_format(predictor: Predictor, tmp_pat
         assert sum(len(block.rows) for block in seen) == sum(len(block.texts) for block in seen) == total.rows
         assert all(len(row) == len(block.header) for block in seen for row in block.rows)
         assert all(block.results.column_names == list(RESULT_COLUMNS) for block in seen)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("format", "unbuffered"), [("csv", "1"), ("jsonl", ""), ("jsonl", "1"), ("parquet", "")]
+)
+def test_a_reader_that_goes_away_is_quiet_and_exit_code_141(
+    tmp_path: Path, format: str, unbuffered: str
+) -> None:
+    (tmp_path / "big.csv").write_text("title\n" + "Fix the flaky test\n" * 60_000)
+    command = [sys.executable, "-m", "loopwise", "classify", "big.csv", "--format", format]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(5)
+        process.stdout.close()
+        said = process.stderr.read().decode()
+        assert process.wait(60) == 141
+    assert said == "loopwise: reading big.csv as CSV, text from: title\n"
