@@ -64,7 +64,9 @@ def join_parts(parts: Sequence[Any], n_rows: int) -> Any:
 
     if not parts:
         return pa.array([""] * n_rows, pa.string())
-    if len(parts) == 1:
-        return parts[0]
-    present = [pc.if_else(pc.equal(part, ""), None, part) for part in parts]
-    return pc.binary_join_element_wise(*present, "\n\n", null_handling="skip")
+    joined = parts[0]
+    for part in parts[1:]:
+        both = pc.binary_join_element_wise(joined, part, "\n\n")
+        # Not with null_handling="skip": Arrow drops the rows in which every part is null.
+        joined = pc.if_else(pc.equal(part, ""), joined, pc.if_else(pc.equal(joined, ""), part, both))
+    return joined
