@@ -144,11 +144,6 @@ class PageBuilder:
         What the model is called.
     max_rows : int
         Tasks in the table.
-
-    Raises
-    ------
-    MissingExtraError
-        When the module is imported without the extra ``report``.
     """
 
     def __init__(self, name: str, routes: Routes, model: str = "", max_rows: int = MAX_ROWS) -> None:
@@ -175,12 +170,17 @@ class PageBuilder:
         for facet, own in zip(self.facets, cells, strict=True):
             facet.add(own, quadrants, to_review.tolist())
         order = urgency(to_review, results.quadrants % 2 == 0, results.loop, results.mode)
-        for at in np.flatnonzero(order < self._enough).tolist():
+        for at in self._candidates(order):
             values = tuple(f.values(own[at]) for f, own in zip(self.facets, cells, strict=True))
             self._kept.append(self._row(block, results, at, float(order[at]), values))
         self.n_rows += len(block.rows)
-        if len(self._kept) > 2 * self.max_rows:
-            self._drop_surplus()
+        self._drop_surplus()
+
+    def _candidates(self, order: np.ndarray[Any, np.dtype[np.float64]]) -> list[int]:
+        """Return which rows of a block may still come into the table; no more than it holds."""
+        at = np.flatnonzero(order < self._enough)
+        foremost = np.argsort(order[at], kind="stable")[: self.max_rows]
+        return np.sort(at[foremost]).tolist()  # type: ignore[no-any-return]
 
     def _begin(self, header: Sequence[str], text_columns: Sequence[str]) -> None:
         self.text_columns = list(text_columns)
@@ -225,7 +225,6 @@ class PageBuilder:
 
     def rows(self) -> list[Row]:
         """Return the tasks of the table, the most urgent first."""
-        self._drop_surplus()
         return list(self._kept)
 
     def render(self) -> str:
@@ -285,15 +284,34 @@ class PageBuilder:
 
 
 @contextmanager
-def report_page(path: str, name: str, predictor: Predictor) -> Iterator[OnResults]:
+def report_page(
+    path: str, name: str, predictor: Predictor, others: Sequence[str | None] = ()
+) -> Iterator[OnResults]:
     """Yield what has to see the results of a run for its page to be written to `path` at the end.
 
     If the run fails, no page is written.
+
+    Parameters
+    ----------
+    path : str
+    name : str
+        Of the backlog; its folder is not shown.
+    predictor : Predictor
+    others : sequence of str or None
+        Files that the page must not replace: what is read, what else is written.
+
+    Raises
+    ------
+    UsageError
+        If there can be no page at `path`.
     """
     from loopwise.service.classify import open_output
 
     if path == "-":
         raise UsageError("--report -: the page needs a file; standard output is for the routed backlog")
+    for other in others:
+        if other not in (None, "-") and Path(other).resolve() == Path(path).resolve():
+            raise UsageError(f"--report {path}: this would replace {other}; name another file")
     builder = PageBuilder(Path(name).name, predictor.routes, predictor.model.folder.name)
     with open_output(path) as out:
         yield builder.add
