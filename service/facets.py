@@ -35,7 +35,7 @@ MAX_LENGTH: Final = 60
 NONE: Final = "(none)"
 OTHERS: Final = "(others)"
 #: In which field of an object its name stands (labels and people, as `gh` exports them).
-_NAME_FIELDS: Final = ("name", "title", "login", "displayName")
+_NAME_FIELDS: Final = ("name", "title", "login", "fullName", "displayName")
 _BETWEEN: Final = "\x1f"
 _UNFIT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]+")
 

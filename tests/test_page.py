@@ -348,6 +348,7 @@ def test_a_person_with_a_comma_is_one_person() -> None:
     [
         ('[{"name": "bug", "color": "f00"}, {"name": "ui"}]', ["bug", "ui"]),
         ('{"title": "v2", "number": 3}', ["v2"]),
+        ('[{"login": "ana-dev", "name": ""}]', ["ana-dev"]),
         ("[]", [NONE]),
         ('["a", "b"]', ["a", "b"]),
         ("[wip] (no JSON)", ["[wip] (no JSON)"]),
@@ -443,6 +444,23 @@ def test_a_run_that_fails_leaves_no_page(tmp_path: Path) -> None:
             tmp_path / "in.csv", "-o", tmp_path / "o.csv", "--report", tmp_path / "page.html", "--strict"
         )
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_a_dry_run_writes_no_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    classify(BACKLOG, "--dry-run", "--report", tmp_path / "page.html")
+    assert "OPS-101" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_counts_all_rows_whatever_else_is_written(tmp_path: Path) -> None:
+    rows = [{"title": f"Fix the flaky test {i}", "labels": ["ui", f"l{i % 2}"]} for i in range(5)]
+    (tmp_path / "in.json").write_text(json.dumps(rows))
+    out = tmp_path / "o.jsonl"
+    classify(tmp_path / "in.json", "--only", "knowledge", "-o", out, "--report", tmp_path / "page.html")
+    assert out.read_text() == ""
+    seen = Parsed((tmp_path / "page.html").read_text("utf-8"))
+    assert [row["title"] for row in seen.rows] == [row["title"] for row in rows]
+    assert seen.data["facets"] == [{"name": "labels", "values": ["ui", "l0", "l1"]}]
 
 
 @pytest.mark.slow
