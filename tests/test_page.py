@@ -448,7 +448,7 @@ def test_a_run_that_fails_leaves_no_page(tmp_path: Path) -> None:
 
 def test_a_dry_run_writes_no_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     classify(BACKLOG, "--dry-run", "--report", tmp_path / "page.html")
-    assert "OPS-101" in capsys.readouterr().out
+    assert "nothing is written" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
