@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
 
@@ -215,6 +216,10 @@ def classify(
         bool,
         typer.Option("--for-review", help="Also add loop_correct and mode_correct, to be filled by hand."),
     ] = False,
+    report: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--report", help="Also write what came out as one HTML page, for the team."),
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=0, help="Threads; 0 for all cores.")] = 0,
     routes: RoutesOption = None,
     model: ModelOption = None,
@@ -233,10 +238,10 @@ def classify(
     predictor = _predictor(model, home, routes, prior, target_accuracy)
     n_threads = jobs or len(os.sched_getaffinity(0))
     separator = "\t" if delimiter in ("tab", "\\t") else delimiter
-    # Whoever wants to see the results is attached here.
-    on_results: OnResults | None = None
+    name = "standard input" if backlog == "-" else backlog
+    watched = _report(None if dry_run else report, name, predictor, (backlog, output))
     size = Path(backlog).stat().st_size if Path(backlog).is_file() else None
-    with row_progress(size) as on_block:
+    with watched as on_results, row_progress(size) as on_block:
         total = route_backlog(
             backlog,
             predictor,
@@ -247,7 +252,18 @@ def classify(
             on_block=on_block,
             on_results=on_results,
         )
-    _print_summary(total, "standard input" if backlog == "-" else backlog, dry_run)
+    _print_summary(total, name, dry_run)
+
+
+def _report(
+    path: str | None, name: str, predictor: Predictor, others: Sequence[str | None]
+) -> AbstractContextManager[OnResults | None]:
+    """Return what sees the results and writes the page at the end; nothing if there is to be none."""
+    if path is None:
+        return nullcontext()
+    from loopwise.service.page import report_page
+
+    return report_page(path, name, predictor, others)
 
 
 def _say(line: str) -> None:

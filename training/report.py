@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.resources import files
 from math import isnan
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,13 +13,12 @@ from loopwise.errors import MissingExtraError
 from loopwise.model.labels import AXES, Axis
 from loopwise.model.modelfile import COLUMNS, KNOWN, ModelFile
 from loopwise.service.settings import thresholds_for
+from loopwise.service.templates import render_template
 
 try:
-    from jinja2 import Environment, StrictUndefined
-
     from loopwise.training.plots import plot_reliability, plot_risk_coverage
 except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] not in ("jinja2", "markupsafe", "matplotlib"):
+    if (error.name or "").partition(".")[0] != "matplotlib":
         raise
     raise MissingExtraError(
         f"--report needs {error.name}, which is not installed: pip install 'loopwise[report]'"
@@ -151,12 +149,10 @@ def render_report(evaluation: Evaluation, data: LabelledTexts, predictor: Predic
         What the labelled texts are called in the title.
     """
     answers = {axis: Answers.of(evaluation, data, axis) for axis in AXES}
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["figure"] = _figure
-    template = environment.from_string(files("loopwise.training").joinpath("report.html").read_text("utf-8"))
-    return template.render(
+    return render_template(
+        "loopwise.training",
+        "report.html",
+        {"figure": _figure},
         name=name,
         version=version("loopwise"),
         model=predictor.model.folder.name,
