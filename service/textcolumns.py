@@ -66,5 +66,9 @@ def join_parts(parts: Sequence[Any], n_rows: int) -> Any:
         return pa.array([""] * n_rows, pa.string())
     if len(parts) == 1:
         return parts[0]
-    present = [pc.if_else(pc.equal(part, ""), None, part) for part in parts]
-    return pc.binary_join_element_wise(*present, "\n\n", null_handling="skip")
+    # Not by null_handling="skip": pyarrow 26 then leaves out the rows where all are null.
+    joined = parts[0]
+    for part in parts[1:]:
+        both = pc.and_(pc.not_equal(joined, ""), pc.not_equal(part, ""))
+        joined = pc.binary_join_element_wise(joined, pc.if_else(both, "\n\n", ""), part, "")
+    return joined
