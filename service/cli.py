@@ -179,6 +179,12 @@ def classify(
         typer.Option("--for-review", help="Also add loop_correct and mode_correct, to be filled by hand."),
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=0, help="Threads; 0 for all cores.")] = 0,
+    scheduler: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--scheduler", help="Run on a Dask cluster: its address, such as tcp://host:8786, or local."
+        ),
+    ] = None,
     routes: RoutesOption = None,
     model: ModelOption = None,
     prior: PriorOption = None,
@@ -196,6 +202,17 @@ def classify(
     predictor = _predictor(model, home, routes, prior, target_accuracy)
     n_threads = jobs or len(os.sched_getaffinity(0))
     options = Options(tuple(text or ()), prefix, replace, strict, n_threads, for_review)
+    if scheduler is not None:
+        from loopwise.service.distributed import classify_backlog
+
+        with row_progress(None) as on_block:
+            total = classify_backlog(
+                backlog, output, predictor, options, scheduler,
+                delimiter="\t" if delimiter in ("tab", "\\t") else delimiter,
+                encoding=encoding, has_header=not no_header, on_block=on_block,
+            )  # fmt: skip
+        _print_summary(total, backlog)
+        return
     with open_input(backlog) as (stream, name):
         source = CsvSource.open(
             stream,
