@@ -383,8 +383,9 @@ def _clear_errors(client: distributed.Client) -> Iterator[None]:
         raise LoopwiseError(
             "some rows were given to several workers, and each of them died; they may have too little memory"
         ) from error
-    except ModuleNotFoundError as error:
-        if not str(error.name).startswith("loopwise"):
+    except Exception as error:
+        # Dask passes on only the text of what went wrong as a worker unpickled.
+        if "No module named 'loopwise" not in str(error):
             raise
         raise UsageError(
             f"the cluster at {client.scheduler.address} has no Loopwise; on each worker and on the "

@@ -64,11 +64,9 @@ def join_parts(parts: Sequence[Any], n_rows: int) -> Any:
 
     if not parts:
         return pa.array([""] * n_rows, pa.string())
-    if len(parts) == 1:
-        return parts[0]
-    # Not by null_handling="skip": pyarrow 26 then leaves out the rows where all are null.
     joined = parts[0]
     for part in parts[1:]:
-        both = pc.and_(pc.not_equal(joined, ""), pc.not_equal(part, ""))
-        joined = pc.binary_join_element_wise(joined, pc.if_else(both, "\n\n", ""), part, "")
+        both = pc.binary_join_element_wise(joined, part, "\n\n")
+        # Not with null_handling="skip": Arrow drops the rows in which every part is null.
+        joined = pc.if_else(pc.equal(part, ""), joined, pc.if_else(pc.equal(joined, ""), part, both))
     return joined

@@ -385,6 +385,12 @@ def test_pieces_hold_every_row_once(group_size: int, tmp_path: Path) -> None:
     assert [table.num_rows for table in tables] == [piece.n_rows for piece in pieces]
 
 
+def test_a_cluster_without_loopwise_is_told_how_to_get_it(in_process: Any) -> None:
+    message = r"has no Loopwise; .*: pip install 'loopwise\[distributed\]=="
+    with pytest.raises(UsageError, match=message), ours._clear_errors(in_process):
+        raise Exception("ModuleNotFoundError(\"No module named 'loopwise'\")")
+
+
 def test_a_missing_dask_is_named_with_its_command(model: ModelFile) -> None:
     code = (
         "import sys; sys.modules['distributed'] = None\n"
