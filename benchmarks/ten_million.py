@@ -55,11 +55,12 @@ def report(rows: dict[int, tuple[int, float, float]], jobs: int) -> tuple[str, b
         "|---|---|---|---|---|",
     ]
     for n, (size, seconds, peak) in rows.items():
-        lines.append(
-            f"| {n:,} | {size / 1e6:,.0f} | {seconds:.2f} | {seconds / n * 1e6:.2f} | {peak:.0f} |"
-        )
+        lines.append(f"| {n:,} | {size / 1e6:,.0f} | {seconds:.2f} | {seconds / n * 1e6:.2f} | {peak:.0f} |")
     peak = max(p for _, _, p in rows.values())
-    lines += ["", f"- peak resident memory {peak:.0f} MB, at most {MAX_PEAK_MB}: {_word(peak <= MAX_PEAK_MB)}"]
+    lines += [
+        "",
+        f"- peak resident memory {peak:.0f} MB, at most {MAX_PEAK_MB}: {_word(peak <= MAX_PEAK_MB)}",
+    ]
     holds = peak <= MAX_PEAK_MB
     if len(rows) > 1:
         before, last = sorted(rows)[-2:]
@@ -70,7 +71,10 @@ def report(rows: dict[int, tuple[int, float, float]], jobs: int) -> tuple[str, b
         )
         holds = holds and growth <= MAX_GROWTH
     versions = ", ".join(f"{n} {version(n)}" for n in ("numpy", "pyarrow"))
-    lines += ["", f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; {versions}"]
+    lines += [
+        "",
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; {versions}",
+    ]
     return "\n".join(lines) + "\n", holds
 
 
@@ -79,7 +83,7 @@ def _word(holds: bool) -> str:
 
 
 def main() -> None:
-    """Measure, print the figures and write them under ``benchmarks/results``; leave with 1 if a limit fails."""
+    """Measure, print, write the full run under ``benchmarks/results``; leave with 1 if a limit fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--up-to", type=int, default=7, help="the largest file has ten to this power of rows")
     parser.add_argument("--jobs", type=int, default=2)

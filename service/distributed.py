@@ -443,6 +443,15 @@ class _Columns:
         kept = [name for name in schema.names if name not in taken]
         return cls(tuple(taken), tuple(find_text_columns(kept, options.text or None)), options.prefix)
 
+    def schema(self, own: pa.Schema) -> pa.Schema:
+        """Return the schema of the result, for tables with the schema `own`."""
+        for name in self.dropped:
+            own = own.remove(own.get_field_index(name))
+        for name in RESULT_COLUMNS:
+            kind = pa.float64() if name.endswith("confidence") else pa.string()
+            own = own.append(pa.field(self.prefix + name, kind))
+        return own
+
     def apply(self, table: pa.Table, predictor: Predictor) -> pa.Table:
         """Return the table with its results."""
         kept = table.drop_columns(list(self.dropped))
@@ -566,7 +575,7 @@ def _write_part(parquet: Any, piece: _Piece, target: str, predictor: Predictor, 
     # A worker that was given up may still be writing the same part.
     partial = f"{place}.{uuid4().hex}.partial" if _is_local(fs) else place
     total = Summary()
-    schema = columns.apply(parquet.schema_arrow.empty_table(), predictor).schema
+    schema = columns.schema(parquet.schema_arrow)
     if piece.folder:
         fs.makedirs(place.rpartition("/")[0], exist_ok=True)
     with fs.open(partial, "wb") as out, pq.ParquetWriter(out, schema) as writer:
@@ -582,7 +591,7 @@ def _write_part(parquet: Any, piece: _Piece, target: str, predictor: Predictor, 
 def _tables(parquet: Any, piece: _Piece) -> Iterator[pa.Table]:
     """Yield the rows of a piece, some at a time."""
     skip, left = piece.skip, piece.n_rows
-    for batch in parquet.iter_batches(_ROWS_AT_ONCE, row_groups=list(piece.row_groups)):
+    for batch in parquet.iter_batches(_ROWS_AT_ONCE, list(piece.row_groups), use_threads=False):
         if left <= 0:
             return
         rows = batch.slice(skip, left)
