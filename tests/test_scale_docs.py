@@ -44,7 +44,7 @@ def run(code: str, folder: Path) -> str:
     home = {"HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "example.py"],
-        cwd=folder, env=os.environ | home, capture_output=True, text=True, timeout=120, check=False,
+        cwd=folder, env=os.environ | home, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
