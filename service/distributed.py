@@ -535,6 +535,10 @@ def _run_pieces(
     """Let the workers read, classify and write all pieces; check that all is there."""
     total, n_bytes = Summary(), 0
     run = uuid4().hex
+    fs, place = _filesystem(folder)
+    # Here and not on the workers: one that does not see the folder fails with a clear message.
+    for subfolder in {piece.folder for piece in pieces} - {""}:
+        fs.makedirs(f"{place}/{subfolder}", exist_ok=True)
     futures = client.map(
         _classify_piece,
         pieces,
@@ -576,8 +580,6 @@ def _write_part(parquet: Any, piece: _Piece, target: str, predictor: Predictor, 
     partial = f"{place}.{uuid4().hex}.partial" if _is_local(fs) else place
     total = Summary()
     schema = columns.schema(parquet.schema_arrow)
-    if piece.folder:
-        fs.makedirs(place.rpartition("/")[0], exist_ok=True)
     with fs.open(partial, "wb") as out, pq.ParquetWriter(out, schema) as writer:
         for table in _tables(parquet, piece):
             routed = columns.apply(table, predictor)

@@ -329,6 +329,14 @@ def test_an_object_store_is_read_and_written_by_its_url(predictor: Predictor, in
     assert memory.cat("/bucket/out.csv") == on_one_machine(b"title\nFix the test\n", predictor)
 
 
+def test_a_worker_that_does_not_see_the_folder_is_named(predictor: Predictor, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"title": ["Fix the test"]}), tmp_path / "in.parquet")
+    (piece,), schema = ours._pieces(str(tmp_path / "in.parquet"), 10)
+    columns = ours._Columns.of(schema, "in.parquet", Options())
+    with pytest.raises(LoopwiseError, match=r"the worker on .* does not see .*/elsewhere/part-000000"):
+        ours._classify_piece(piece, str(tmp_path / "elsewhere"), ModelSpec.of(predictor), columns)
+
+
 def test_a_result_that_is_there_already_is_not_overwritten(predictor: Predictor, tmp_path: Path) -> None:
     pq.write_table(pa.table({"title": ["Fix the test"]}), tmp_path / "in.parquet")
     (tmp_path / "out").mkdir()
