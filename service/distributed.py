@@ -58,6 +58,7 @@ _AHEAD: Final = 3
 _MAX_LOADED: Final = 4
 #: Seconds to wait for a scheduler, and for its first worker.
 _PATIENCE: Final = 30
+_CSV_ENDINGS: Final = ("", ".csv", ".tsv", ".tab", ".txt")
 _WEIGHT_PARTS: Final = (FIELDS_NAME, WEIGHTS_NAME)
 
 
@@ -303,17 +304,21 @@ def classify_backlog(
     """
     if target is None or target == "-":
         raise UsageError("--scheduler needs a place to write to; name it with -o")
-    is_parquet = source.lower().endswith((".parquet", ".pq")) or _is_folder(source)
+    is_parquet = _ending(source) in (".parquet", ".pq") or _is_folder(source)
     spec = ModelSpec.of(predictor)
     if is_parquet:
-        if target.lower().endswith((".csv", ".tsv", ".txt", ".gz", ".zst")):
+        if _ending(target) not in ("", ".parquet", ".pq"):
             raise UsageError(f"{target}: Parquet comes back as a folder of Parquet; name one with -o")
         pieces, schema = _pieces(source, rows_per_part)
         columns = _Columns.of(schema, source, options)
         with _output_folder(target) as folder, _client(scheduler, options.jobs) as client:
             send_model(client, predictor)
             return _run_pieces(client, pieces, folder, spec, columns, on_block)
-    if target.lower().endswith((".parquet", ".pq")):
+    if _ending(source) not in _CSV_ENDINGS:
+        raise UsageError(
+            f"{source}: a cluster reads Parquet and CSV; leave out --scheduler, or convert it first"
+        )
+    if _ending(target) not in _CSV_ENDINGS:
         raise UsageError(f"{target}: a CSV comes back as a CSV; name one with -o")
     with _open_csv(source) as (stream, name):
         csv = CsvSource.open(stream, name, delimiter=delimiter, encoding=encoding, has_header=has_header)
@@ -322,6 +327,12 @@ def classify_backlog(
             send_model(client, predictor)
             with _clear_errors(client):
                 return write_results(classifier, out, on_block)
+
+
+def _ending(path: str) -> str:
+    """Return the ending of a path or URL, in lower case, without that of a compression."""
+    name = path.rstrip("/").lower().removesuffix(".gz").removesuffix(".zst")
+    return Path(name).suffix
 
 
 def _is_folder(path: str) -> bool:
