@@ -59,6 +59,8 @@ _MAX_LOADED: Final = 4
 #: Seconds to wait for a scheduler, and for its first worker.
 _PATIENCE: Final = 30
 _CSV_ENDINGS: Final = ("", ".csv", ".tsv", ".tab", ".txt")
+#: What names a file and no folder of Parquet.
+_FILE_ENDINGS: Final = (*_CSV_ENDINGS[1:], ".json", ".jsonl", ".xlsx", ".md")
 _WEIGHT_PARTS: Final = (FIELDS_NAME, WEIGHTS_NAME)
 
 
@@ -307,7 +309,7 @@ def classify_backlog(
     is_parquet = _ending(source) in (".parquet", ".pq") or _is_folder(source)
     spec = ModelSpec.of(predictor)
     if is_parquet:
-        if _ending(target) not in ("", ".parquet", ".pq"):
+        if _ending(target) in _FILE_ENDINGS:
             raise UsageError(f"{target}: Parquet comes back as a folder of Parquet; name one with -o")
         pieces, schema = _pieces(source, rows_per_part)
         columns = _Columns.of(schema, source, options)
@@ -315,9 +317,7 @@ def classify_backlog(
             send_model(client, predictor)
             return _run_pieces(client, pieces, folder, spec, columns, on_block)
     if _ending(source) not in _CSV_ENDINGS:
-        raise UsageError(
-            f"{source}: a cluster reads Parquet and CSV; leave out --scheduler, or convert it first"
-        )
+        raise UsageError(f"{source}: a cluster reads Parquet and CSV; leave out --scheduler, or convert it")
     if _ending(target) not in _CSV_ENDINGS:
         raise UsageError(f"{target}: a CSV comes back as a CSV; name one with -o")
     with _open_csv(source) as (stream, name):
