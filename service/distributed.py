@@ -619,7 +619,7 @@ def _counted(table: pa.Table, prefix: str) -> Summary:
     reasons = Counter(review)
     n_clear = reasons.pop("", 0)
     quadrants = Counter(zip(loop, mode, strict=True))
-    return Summary(table.num_rows, quadrants, table.num_rows - n_clear, reasons)
+    return Summary(rows=table.num_rows, quadrants=quadrants, review=table.num_rows - n_clear, reasons=reasons)
 
 
 def _check_parts(folder: str, pieces: list[_Piece]) -> None:

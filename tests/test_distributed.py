@@ -302,7 +302,7 @@ def test_a_result_that_is_not_seen_here_is_an_error(
     predictor: Predictor, in_process: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pq.write_table(pa.table({"title": ["Fix the test"]}), tmp_path / "in.parquet")
-    monkeypatch.setattr(ours, "_write_part", lambda *a: Summary(1))
+    monkeypatch.setattr(ours, "_write_part", lambda *a: Summary(rows=1))
     address = in_process.scheduler.address
     with pytest.raises(LoopwiseError, match=r"part-000000\.parquet was written by a worker and is not here"):
         classify_backlog(str(tmp_path / "in.parquet"), str(tmp_path / "out"), predictor, Options(), address)
