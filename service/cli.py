@@ -52,6 +52,8 @@ TargetOption = Annotated[
 
 def main() -> NoReturn:
     """Run the command line; leave with 0, 2 for usage, 1 for failure, 130 when interrupted."""
+    # Arrow's usual pool keeps what was freed: 70 MB more at the peak of classify, and no faster.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     try:
         app()
     except LoopwiseError as error:
