@@ -130,7 +130,8 @@ def report(n_rows: int, rows_per_part: int, times: Times, n_small: int, parts: d
         f"- a part costs {each:.0f} ms of a worker's time beside its rows "
         f"(a part of {rows_per_part:,} rows takes {rows_per_part / n_rows * 2 * yardstick * 1000:,.0f} ms)",
         "",
-        f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; "
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}, "
+        f"load average over five minutes {os.getloadavg()[1]:.1f}; "
         + ", ".join(f"{n} {version(n)}" for n in ("dask", "distributed", "pyarrow", "pandas")),
     ]
     return "\n".join(lines) + "\n"
