@@ -39,6 +39,7 @@ fix: $(STAMP) ## Put style right where a tool can
 
 model: $(STAMP) ## Rebuild the shipped model from the corpus
 	$(BIN)/python -m loopwise.training.shipped
+	$(BIN)/python -m tests.tutorial --update
 
 corpus-check: $(STAMP) ## Check the corpus and print its coverage
 	$(BIN)/python -m loopwise.training.corpus_check

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from loopwise.service.classify import open_input
+from loopwise.service.backlogs import Reading, open_backlog
 from loopwise.service.columns import RESULT_COLUMNS
 from loopwise.service.csvblocks import CsvSource, parse_exactly
-from loopwise.service.textcolumns import find_text_columns, join_text
+from loopwise.service.plan import Plan, valid_text
+from loopwise.service.tables import Table
 
 
 class TextRow(NamedTuple):
@@ -28,21 +29,28 @@ class BacklogTexts:
     ----------
     name : str
         How messages call the file.
+    kind : str
+        What it was taken for.
     columns, text_columns : list of str
         All columns, and those that hold the task.
     rows : list of TextRow
     """
 
     name: str
+    kind: str
     columns: list[str]
     text_columns: list[str]
     rows: list[TextRow]
 
 
 def read_texts(
-    path: str, text_columns: Sequence[str] | None = None, *, names: Sequence[str] = ()
+    path: str,
+    text_columns: Sequence[str] | None = None,
+    *,
+    names: Sequence[str] = (),
+    source: str | None = None,
 ) -> BacklogTexts:
-    """Read a CSV backlog whole.
+    """Read a backlog of any format whole.
 
     Parameters
     ----------
@@ -52,28 +60,34 @@ def read_texts(
         The columns that hold the task, read together; found by name unless given.
     names : sequence of str
         Names to look for first.
+    source : str, optional
+        What the file is, where guessing is wrong (see `--from`).
 
     Raises
     ------
     UsageError, InputError
-        If there is no such file or column, or it is not a CSV.
+        If there is no such file or column, or it is not what it was taken for.
     """
-    with open_input(path) as (stream, name):
-        source = CsvSource.open(stream, name)
-        columns = [_clean(column) for column in source.header]
+    with open_backlog(path, Reading(source=source)) as backlog:
+        columns = [valid_text(column) for column in backlog.source.header]
         own = [column for column in columns if column not in RESULT_COLUMNS]
         named = [column for column in own if column.strip().lower() in names][:1]
-        chosen = find_text_columns(own, text_columns or named)
+        wanted = text_columns or named
+        plan = Plan.make(backlog.name, columns, text=wanted, replace=True, layout=backlog.layout)
         rows = []
-        for block in source.blocks():
-            for record in parse_exactly(block, source.delimiter, []):
-                if record.cells:
-                    padded = [*map(_clean, record.cells), *[""] * len(columns)]
-                    cells = dict(zip(columns, padded, strict=False))
-                    rows.append(TextRow(record.line, join_text([cells[c] for c in chosen]), cells))
-    return BacklogTexts(name, columns, chosen, rows)
+        for lines, cells in _blocks(backlog.source):
+            texts = plan.texts_of_rows(cells).to_pylist()
+            for line, text, row in zip(lines, texts, cells, strict=True):
+                padded = [*map(valid_text, row), *[""] * len(columns)]
+                rows.append(TextRow(line, text, dict(zip(columns, padded, strict=False))))
+    return BacklogTexts(backlog.name, backlog.kind, columns, plan.text_columns, rows)
 
 
-def _clean(cell: str) -> str:
-    """Replace what is no valid UTF-8."""
-    return cell.encode("utf-8", "replace").decode()
+def _blocks(source: CsvSource | Table) -> Iterator[tuple[list[int], list[list[str]]]]:
+    """Yield the lines and the cells of the rows, a block at a time."""
+    if isinstance(source, Table):
+        yield from ((chunk.lines, chunk.cells) for chunk in source.read())
+        return
+    for block in source.blocks():
+        records = [r for r in parse_exactly(block, source.delimiter, []) if r.cells]
+        yield [r.line for r in records], [r.cells for r in records]

@@ -7,12 +7,12 @@ import io
 import os
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,12 +23,12 @@ from loopwise.errors import InputError, LoopwiseError, UsageError
 from loopwise.model.labels import AXES
 from loopwise.service.columns import RESULT_COLUMNS, ColumnMaker
 from loopwise.service.csvblocks import Block, CsvSource, Record, parse_exactly
-from loopwise.service.textcolumns import find_text_columns, join_parts, join_text
+from loopwise.service.layouts import Layout
+from loopwise.service.plan import Plan
+from loopwise.service.results import OnResults, ResultRows
 
 #: Blocks in flight for each worker.
 _AHEAD: Final = 2
-#: Where people correct the model's answers (see `loopwise labels add --corrections`).
-REVIEW_COLUMNS: Final = ("loop_correct", "mode_correct")
 _COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -59,6 +59,18 @@ class Options:
     jobs: int = 1
     for_review: bool = False
 
+    def plan(self, name: str, header: list[str], layout: Layout | None) -> Plan:
+        """Return what becomes of the columns of a backlog."""
+        return Plan.make(
+            name,
+            header,
+            text=self.text,
+            prefix=self.prefix,
+            replace=self.replace,
+            for_review=self.for_review,
+            layout=layout,
+        )
+
 
 @dataclass
 class Summary:
@@ -68,6 +80,10 @@ class Summary:
     ----------
     rows : int
         Rows routed.
+    written : int
+        Rows of them that stand in the output.
+    left_out : int
+        Rows of them that were not asked for.
     quadrants : Counter of (loop, mode)
     review : int
         Rows that a person should look at.
@@ -82,6 +98,8 @@ class Summary:
     """
 
     rows: int = 0
+    written: int = 0
+    left_out: int = 0
     quadrants: Counter[tuple[str, str]] = field(default_factory=Counter)
     review: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -92,12 +110,37 @@ class Summary:
     def add(self, other: Summary) -> None:
         """Add the counts of another block."""
         self.rows += other.rows
+        self.written += other.written
+        self.left_out += other.left_out
         self.quadrants.update(other.quadrants)
         self.review += other.review
         self.reasons.update(other.reasons)
         self.ragged += other.ragged
         self.blank += other.blank
         self.remarks += other.remarks
+
+
+class Outcome(NamedTuple):
+    """What became of a block.
+
+    Attributes
+    ----------
+    text : bytes
+        What to write of a CSV, blank lines included.
+    summary : Summary
+    results : pyarrow.Table
+        The result columns.
+    rows : ResultRows or None
+        The rows, if somebody looks at them.
+    lines : pyarrow.BinaryArray or None
+        Each record of `text` with its line end, if somebody chooses among them.
+    """
+
+    text: bytes
+    summary: Summary
+    results: pa.Table
+    rows: ResultRows | None = None
+    lines: pa.Array | None = None
 
 
 class CsvClassifier:
@@ -108,6 +151,14 @@ class CsvClassifier:
     source : CsvSource
     maker : ColumnMaker
     options : Options
+    layout : Layout, optional
+        The tracker that the CSV comes from.
+    with_rows : bool
+        Whether the rows are kept beside the bytes, for observers; without any, nothing is parsed for them.
+    with_lines : bool
+        Whether each record is kept beside the bytes, for a choice among them.
+    rectangular : bool
+        Whether a row with more cells than the header is refused, since the output has no place for them.
 
     Raises
     ------
@@ -115,56 +166,50 @@ class CsvClassifier:
         If there is no text column, or a result column is there already.
     """
 
-    def __init__(self, source: CsvSource, maker: ColumnMaker, options: Options) -> None:
+    def __init__(
+        self,
+        source: CsvSource,
+        maker: ColumnMaker,
+        options: Options,
+        *,
+        layout: Layout | None = None,
+        with_rows: bool = False,
+        with_lines: bool = False,
+        rectangular: bool = False,
+    ) -> None:
         self.source = source
         self.options = options
+        self.plan = options.plan(source.name, source.header, layout)
+        self.with_rows = with_rows
+        self.with_lines = with_lines
+        self.rectangular = rectangular
         self._maker = maker
-        wanted = REVIEW_COLUMNS if options.for_review else ()
-        # Corrections that are there already stay where they are.
-        review = [name for name in wanted if options.prefix + name not in source.header]
-        self.added = [options.prefix + name for name in (*RESULT_COLUMNS, *review)]
-        self._empty = source.delimiter * len(review)
-        taken = [name for name in self.added if name in source.header]
-        if taken and not options.replace:
-            raise UsageError(
-                f"{source.name}: the column{'s' * (len(taken) > 1)} {', '.join(taken)} "
-                "would be written twice; use --replace to replace, or --prefix TEXT to keep both"
-            )
-        self._kept = [i for i, name in enumerate(source.header) if name not in self.added]
-        names = [source.header[i] for i in self._kept]
-        self.text_columns = find_text_columns(names, options.text or None)
-        self._text_at = [source.header.index(name) for name in self.text_columns]
+        self._empty = source.delimiter * self.plan.n_empty
+
+    @property
+    def text_columns(self) -> list[str]:
+        """The columns that hold the task."""
+        return self.plan.text_columns
 
     @property
     def header(self) -> bytes:
         """The header record of the result."""
         source = self.source
-        if len(self._kept) == len(source.header) and source.header_raw:
-            added = _csv_line(self.added, source.delimiter)
-            return source.bom + source.header_raw + source.delimiter.encode() + added + source.line_end
-        names = [source.header[i] for i in self._kept] + self.added
-        return source.bom + _csv_line(names, source.delimiter) + source.line_end
+        added = [_quote_cell(harmless(name), source.delimiter) for name in self.plan.added]
+        ours = source.delimiter.join(added).encode()
+        own = source.header_raw if self.plan.keeps_all else b""
+        own = own or _csv_line(self.plan.names, source.delimiter)
+        return source.bom + source.delimiter.encode().join([own, ours] if own else [ours]) + source.line_end
 
-    def run(self) -> Iterator[tuple[bytes, Summary]]:
+    def run(self) -> Iterator[Outcome]:
         """Yield the result of each block in order, with its counts; `options.jobs` threads work ahead."""
-        with ThreadPoolExecutor(self.options.jobs) as pool:
-            waiting: deque[Future[tuple[bytes, Summary]]] = deque()
-            for block in self.source.blocks():
-                waiting.append(pool.submit(self._block, block))
-                if len(waiting) >= self.options.jobs * _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        return run_ahead(self._block, self.source.blocks(), self.options.jobs)
 
-    def _block(self, block: Block) -> tuple[bytes, Summary]:
-        fast = (
-            self._fast(block)
-            if block.records is None and len(self._kept) == len(self.source.header)
-            else None
-        )
+    def _block(self, block: Block) -> Outcome:
+        fast = self._fast(block) if block.records is None and self.plan.keeps_all else None
         return fast or self._exact(block)
 
-    def _fast(self, block: Block) -> tuple[bytes, Summary] | None:
+    def _fast(self, block: Block) -> Outcome | None:
         """Classify a block with Arrow; None if it has to be read exactly."""
         ended = block.data.endswith(b"\n")
         if block.data.endswith(b"\r"):
@@ -182,7 +227,7 @@ class CsvClassifier:
         if len(self.source.header) > 1 and np.diff(offsets).min(initial=strip + 1) == strip:
             return None  # A blank line; Arrow would fill it with empty cells.
         columns = [f"c{i}" for i in range(len(self.source.header))]
-        wanted = [columns[i] for i in self._text_at]
+        wanted = [columns[i] for i in self.plan.text_at]
         try:
             table = pa.csv.read_csv(
                 pa.BufferReader(data),
@@ -203,7 +248,8 @@ class CsvClassifier:
         if table.num_rows != len(record_ends):
             return None
         parts = [column.combine_chunks() for column in table.columns]
-        results = self._maker.columns(join_parts(parts, table.num_rows)).combine_chunks()
+        texts = self.plan.texts(parts, table.num_rows)
+        results = self._maker.columns(texts).combine_chunks()
         records = pa.BinaryArray.from_buffers(
             pa.binary(), len(record_ends), [None, pa.py_buffer(offsets), pa.py_buffer(data)]
         )
@@ -221,11 +267,15 @@ class CsvClassifier:
             ),
             self.source.delimiter.encode(),
         )
-        text = _bytes_of(out)
-        summary = _summary(results, table.num_rows)
-        return text if ended else text[:-strip], summary
+        text = bytes_of(out)
+        summary = summarize(results, table.num_rows, len(out))
+        rows = None
+        if self.with_rows:
+            rows = self._rows(parse_exactly(block, self.source.delimiter, []), results, texts)
+        lines = out if self.with_lines else None
+        return Outcome(text if ended else text[:-strip], summary, results, rows, lines)
 
-    def _exact(self, block: Block) -> tuple[bytes, Summary]:
+    def _exact(self, block: Block) -> Outcome:
         """Classify a block record by record, as Python's `csv` reads it."""
         remarks: list[str] = []
         delimiter = self.source.delimiter
@@ -233,30 +283,52 @@ class CsvClassifier:
         width = len(self.source.header)
         single = width == 1
         rows = [r for r in records if r.cells or single]
-        texts = [join_text([r.cells[i] if i < len(r.cells) else "" for i in self._text_at]) for r in rows]
-        clean = [t.encode("utf-8", "replace").decode() for t in texts]
-        results = self._maker.columns(pa.array(clean, pa.string()))
+        texts = self.plan.texts_of_rows([r.cells for r in rows])
+        results = self._maker.columns(texts)
         cells = iter(zip(*(results[name].to_pylist() for name in RESULT_COLUMNS), strict=True))
-        out = io.StringIO(newline="")
+        out: list[str] = []
+        lines: list[str] = []
         ragged = []
         for record in records:
             if not record.cells and not single:
-                out.write(record.raw)
+                out.append(record.raw)
                 continue
             if len(record.cells) not in (width, 0):
                 ragged.append(record.line)
-            out.write(self._with_results(record, next(cells), width))
+            lines.append(self._with_results(record, next(cells), width))
+            out.append(lines[-1])
         if ragged and self.options.strict:
             n_cells = next(len(r.cells) for r in records if r.line == ragged[0])
             raise InputError(
                 f"{self.source.name}: line {ragged[0]} has {n_cells} cells and the header has {width}; "
                 "nothing was written (--strict)"
             )
-        summary = _summary(results, len(rows))
+        if self.rectangular:
+            self._refuse_surplus(records, width)
+        summary = summarize(results, len(rows), len(lines))
         summary.ragged = ragged
         summary.blank = len(records) - len(rows)
         summary.remarks = remarks
-        return out.getvalue().encode("utf-8", "surrogateescape"), summary
+        kept = self._rows(rows, results, texts) if self.with_rows else None
+        ends = [
+            line if line.endswith(("\n", "\r")) else line + self.source.line_end.decode() for line in lines
+        ]
+        apart = pa.array(map(_encoded, ends), pa.binary()) if self.with_lines else None
+        return Outcome(_encoded("".join(out)), summary, results, kept, apart)
+
+    def _refuse_surplus(self, records: list[Record], width: int) -> None:
+        for record in records:
+            if len(record.cells) > width:
+                raise InputError(
+                    f"{self.source.name}: line {record.line} has {len(record.cells)} cells and the header "
+                    f"has {width}; only a CSV has a place for the surplus: write CSV, or put the line right"
+                )
+
+    def _rows(self, records: list[Record], results: pa.Table, texts: pa.Array) -> ResultRows:
+        width = len(self.source.header)
+        padded = [r.cells[:width] + [""] * (width - len(r.cells)) for r in records]
+        own = padded if self.plan.keeps_all else [[cells[i] for i in self.plan.kept] for cells in padded]
+        return ResultRows(self.plan.names, own, results, texts.to_pylist(), self.text_columns)
 
     def _with_results(self, record: Record, results: tuple[str, ...], width: int) -> str:
         """Return a record with its results: after its own cells, or before those beyond the header."""
@@ -264,24 +336,81 @@ class CsvClassifier:
         bare = record.raw.rstrip("\r\n")
         line_end = record.raw[len(bare) :]
         ours = delimiter.join(
-            [*results[:4], *(_quote_cell(c, delimiter) for c in results[4:6]), f'"{results[6]}"']
+            [*results[:4], *(_quote_cell(harmless(c), delimiter) for c in results[4:6]), f'"{results[6]}"']
         )
         ours += self._empty
-        if len(record.cells) <= width and len(self._kept) == width:
+        if len(record.cells) <= width and self.plan.keeps_all:
             missing = width - max(len(record.cells), 1)
             return bare + delimiter * missing + delimiter + ours + line_end
         cells = record.cells + [""] * (width - len(record.cells))
-        own = _csv_text([cells[i] for i in self._kept], delimiter)
+        own = _csv_text([cells[i] for i in self.plan.kept], delimiter)
         surplus = _csv_text(cells[width:], delimiter)
         return delimiter.join([own, ours] + ([surplus] if surplus else [])) + line_end
+
+
+Item = TypeVar("Item")
+
+
+def run_ahead(work: Callable[[Item], Outcome], items: Iterable[Item], jobs: int) -> Iterator[Outcome]:
+    """Yield `work` of each item in order; `jobs` threads work ahead, each by so many items and no more."""
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting: deque[Future[Outcome]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= jobs * _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+class CsvOutput:
+    """A CSV going out as the bytes that it is, with cells added; `written` counts its rows.
+
+    Parameters
+    ----------
+    out : binary file
+    classifier : CsvClassifier
+    """
+
+    #: Every byte goes out as it came in.
+    replaced = 0
+
+    def __init__(self, out: IO[bytes], classifier: CsvClassifier) -> None:
+        self._out = out
+        self._line_end = classifier.source.line_end
+        self._ends_open = False
+        self.written = 0
+        out.write(classifier.header)
+
+    def write(self, outcome: Outcome, mask: Any = None) -> None:
+        """Write a block, or those of its rows for which a Boolean array holds."""
+        if mask is None:
+            text = outcome.text
+            self.written += outcome.summary.written
+        else:
+            lines = outcome.lines.filter(mask)  # type: ignore[union-attr]
+            text = bytes_of(lines)
+            self.written += len(lines)
+        if text:
+            if self._ends_open:
+                self._out.write(self._line_end)
+            self._out.write(text)
+            self._ends_open = not text.endswith((b"\n", b"\r"))
+
+    def close(self) -> None:
+        """Write what comes at the end: nothing."""
+
+    def abort(self) -> None:
+        """Let go of the stream: nothing to do."""
 
 
 def write_results(
     classifier: CsvClassifier,
     out: IO[bytes],
     on_block: Callable[[Summary, int], None] = lambda total, size: None,
+    on_results: OnResults | None = None,
 ) -> Summary:
-    """Classify a CSV and write the result to a binary stream.
+    """Classify a CSV and write all of the result to a binary stream.
 
     Parameters
     ----------
@@ -289,19 +418,18 @@ def write_results(
     out : binary file
     on_block : callable
         Called after each block with the running summary and the bytes read so far, for a progress bar.
+    on_results : callable, optional
+        Called with the rows of each block and their results, in order; the classifier has to be made
+        `with_rows`.
     """
-    source = classifier.source
-    out.write(classifier.header)
-    total = Summary()
-    ends_open = False
-    for text, summary in classifier.run():
-        if ends_open:
-            out.write(source.line_end)
-        out.write(text)
-        ends_open = bool(text) and not text.endswith((b"\n", b"\r"))
-        total.add(summary)
-        on_block(total, source.bytes_read)
-    total.remarks += source.remarks
+    output, total = CsvOutput(out, classifier), Summary()
+    for outcome in classifier.run():
+        if on_results and outcome.rows is not None:
+            on_results(outcome.rows)
+        output.write(outcome)
+        total.add(outcome.summary)
+        on_block(total, classifier.source.bytes_read)
+    total.remarks += classifier.source.remarks
     return total
 
 
@@ -404,7 +532,8 @@ def _as_new_files_are(partial: Path, target: Path) -> None:
     partial.chmod(mode)
 
 
-def _summary(results: pa.Table, n_rows: int) -> Summary:
+def summarize(results: pa.Table, n_rows: int, n_written: int) -> Summary:
+    """Return the counts of some rows: `n_rows` that were read, of which `n_written` stand in the output."""
     quadrants: Counter[tuple[str, str]] = Counter()
     second = {axis: pc.equal(results[axis], AXES[axis][1]) for axis in AXES}
     for loop, is_loop in zip(AXES["loop"], (pc.invert(second["loop"]), second["loop"]), strict=True):
@@ -412,14 +541,19 @@ def _summary(results: pa.Table, n_rows: int) -> Summary:
             quadrants[loop, mode] = pc.sum(pc.and_(is_loop, is_mode)).as_py() or 0
     reasons = {c["values"]: c["counts"] for c in results["review"].value_counts().to_pylist()}
     review = n_rows - reasons.pop("", 0)
-    return Summary(n_rows, quadrants, review, Counter(reasons))
+    return Summary(n_rows, written=n_written, quadrants=quadrants, review=review, reasons=Counter(reasons))
 
 
 def _quoted(values: pa.Array, delimiter: str) -> pa.Array:
     """Quote the cells that need it; there are few distinct ones."""
     encoded = values.dictionary_encode()
-    cells = [_quote_cell(cell, delimiter).encode() for cell in encoded.dictionary.to_pylist()]
+    cells = [_quote_cell(harmless(cell), delimiter).encode() for cell in encoded.dictionary.to_pylist()]
     return pa.array(cells, pa.binary()).take(encoded.indices)
+
+
+def harmless(cell: str) -> str:
+    """Return a cell of ours so that no spreadsheet runs it: what begins like a formula gets an apostrophe."""
+    return "'" + cell if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else cell
 
 
 def _quote_cell(cell: str, delimiter: str) -> str:
@@ -438,10 +572,14 @@ def _csv_text(cells: list[str], delimiter: str) -> str:
 
 
 def _csv_line(cells: list[str], delimiter: str) -> bytes:
-    return _csv_text(cells, delimiter).encode("utf-8", "surrogateescape")
+    return _encoded(_csv_text(cells, delimiter))
 
 
-def _bytes_of(array: pa.Array) -> bytes:
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def bytes_of(array: pa.Array) -> bytes:
     """Return the values of a binary array, one after the other."""
     _, offsets, data = array.buffers()
     ends = np.frombuffer(offsets, dtype=np.int32)

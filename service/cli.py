@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
 
 import typer
 
-from loopwise.errors import LoopwiseError
+from loopwise.errors import LoopwiseError, UsageError
 from loopwise.service.cli_labels import label, labels_app
 from loopwise.service.cli_mcp import mcp
 from loopwise.service.cli_models import models_app, monitor, train
-from loopwise.service.cli_options import HomeOption
+from loopwise.service.cli_options import FromOption, HomeOption
 
 if TYPE_CHECKING:
     from loopwise.service.classify import Summary
     from loopwise.service.predictor import AxisPrediction, Prediction, Predictor
+    from loopwise.service.results import OnResults
 
 app = typer.Typer(
     name="loopwise",
@@ -60,12 +61,21 @@ def main() -> NoReturn:
         print(f"loopwise: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # The reader went away; so do we, without a word.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        _leave_quietly()
+    except SystemExit as leaving:
+        # Click makes a 1 of a reader that went away.
+        if isinstance(leaving.__context__, BrokenPipeError):
+            _leave_quietly()
+        raise
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
+
+
+def _leave_quietly() -> NoReturn:
+    """The reader went away; so do we, without a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(141)
 
 
 def _show_version(wanted: bool) -> None:
@@ -143,16 +153,43 @@ def _axis_line(axis: str, answer: AxisPrediction) -> str:
 
 @app.command()
 def classify(
-    backlog: Annotated[str, typer.Argument(help="A CSV with a header; - for standard input.")],
+    backlog: Annotated[str, typer.Argument(help="A backlog in any format; - for standard input.")],
     output: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
             "-o", "--output", help="Where to write; standard output unless given. .gz and .zst are packed."
         ),
     ] = None,
+    format: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--format",
+            help="csv, tsv, json, jsonl, parquet, xlsx or markdown; by the output's ending unless given.",
+        ),
+    ] = None,
     text: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--text", help="A column that holds the task; repeatable. Found by name unless given."),
+    ] = None,
+    only: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--only",
+            help="Write only these rows: review, code, knowledge, interactive, autonomous; repeatable. "
+            "Two answers to one question mean either, to two questions both.",
+        ),
+    ] = None,
+    split: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--split", help="A folder: write a file for each route into it."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the first ten rows and write nothing.")
+    ] = False,
+    source: FromOption = None,
+    sheet: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--sheet", help="The sheet of a workbook; the first unless given."),
     ] = None,
     delimiter: Annotated[
         Optional[str],  # noqa: UP045
@@ -197,68 +234,72 @@ def classify(
 
     Exit codes: 0 done, 1 failed, 2 wrong usage or input (nothing is written), 141 the reader went away.
     """
-    from loopwise.service.classify import CsvClassifier, Options, open_input, open_output, write_results
-    from loopwise.service.csvblocks import CsvSource
+    from loopwise.service.backlogs import Reading, Writing, route_backlog
+    from loopwise.service.classify import Options
     from loopwise.service.progress import row_progress
 
     predictor = _predictor(model, home, routes, prior, target_accuracy)
     n_threads = jobs or len(os.sched_getaffinity(0))
+    separator = "\t" if delimiter in ("tab", "\\t") else delimiter
     options = Options(tuple(text or ()), prefix, replace, strict, n_threads, for_review)
+    # Whoever wants to see the results is attached here.
+    on_results: OnResults | None = None
+    size = Path(backlog).stat().st_size if Path(backlog).is_file() else None
     if scheduler is not None:
         from loopwise.service.distributed import classify_backlog
 
-        with row_progress(None) as on_block:
+        others = {"--format": format, "--only": only, "--split": split, "--from": source, "--sheet": sheet}
+        for name, value in (others | {"--dry-run": dry_run}).items():
+            if value:
+                raise UsageError(f"{name} does not go with --scheduler; leave one of them out")
+        with row_progress(size) as on_block:
             total = classify_backlog(
                 backlog, output, predictor, options, scheduler,
-                delimiter="\t" if delimiter in ("tab", "\\t") else delimiter,
-                encoding=encoding, has_header=not no_header, on_block=on_block,
+                delimiter=separator, encoding=encoding, has_header=not no_header, on_block=on_block,
             )  # fmt: skip
-        _print_summary(total, backlog)
+        _print_summary(total, "standard input" if backlog == "-" else backlog, dry_run)
         return
-    with open_input(backlog) as (stream, name):
-        source = CsvSource.open(
-            stream,
-            name,
-            delimiter="\t" if delimiter in ("tab", "\\t") else delimiter,
-            encoding=encoding,
-            has_header=not no_header,
+    with row_progress(size) as on_block:
+        total = route_backlog(
+            backlog,
+            predictor,
+            reading=Reading(source, separator, encoding, not no_header, sheet),
+            writing=Writing(output, format, tuple(only or ()), split, dry_run),
+            options=options,
+            say=_say,
+            on_block=on_block,
+            on_results=on_results,
         )
-        classifier = CsvClassifier(source, predictor.columns, options)
-        print(f"loopwise: reading {name}, text from: {', '.join(classifier.text_columns)}", file=sys.stderr)
-        size = None if backlog == "-" else Path(backlog).stat().st_size
-        with row_progress(size) as on_block:
-            if output in (None, "-"):
-                total = write_results(classifier, sys.stdout.buffer, on_block)
-                sys.stdout.flush()
-            else:
-                with open_output(output) as out:
-                    total = write_results(classifier, out, on_block)
-    _print_summary(total, name)
+    _print_summary(total, "standard input" if backlog == "-" else backlog, dry_run)
 
 
-def _print_summary(total: Summary, name: str) -> None:
+def _say(line: str) -> None:
+    print(f"loopwise: {line}", file=sys.stderr)
+
+
+def _print_summary(total: Summary, name: str, dry_run: bool) -> None:
     from loopwise.model.labels import AXES
 
-    def say(line: str) -> None:
-        print(f"loopwise: {line}", file=sys.stderr)
-
     for remark in total.remarks:
-        say(remark)
+        _say(remark)
+    if dry_run:
+        return
     if total.ragged:
         lines = ", ".join(map(str, total.ragged[:10])) + (" …" if len(total.ragged) > 10 else "")
-        say(
+        _say(
             f"{len(total.ragged)} rows of {name} have more or fewer cells than the header (lines {lines}); "
             "kept and routed"
         )
     if total.blank:
-        say(f"{total.blank} blank lines kept as they are")
-    say(f"{total.rows} rows routed")
+        _say(f"{total.blank} blank lines kept as they are")
+    left_out = f", {total.written} of them written" if total.left_out else ""
+    _say(f"{total.rows} rows routed{left_out}")
     for loop in AXES["loop"]:
         for mode in AXES["mode"]:
-            say(f"  {total.quadrants[loop, mode]:>7}  {loop}, {mode}")
-    say(f"  {total.review:>7}  to review")
+            _say(f"  {total.quadrants[loop, mode]:>7}  {loop}, {mode}")
+    _say(f"  {total.review:>7}  to review")
     for reason, n in total.reasons.most_common(5):
-        say(f"           {n} {reason}")
+        _say(f"           {n} {reason}")
 
 
 @app.command()

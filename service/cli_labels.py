@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from loopwise.errors import InputError, UsageError
-from loopwise.service.cli_options import HomeOption, TextOption, WhoOption
+from loopwise.service.cli_options import FromOption, HomeOption, TextOption, WhoOption
 
 if TYPE_CHECKING:
     from loopwise.model.store import Home
@@ -63,6 +63,7 @@ def add(
     corrections: Annotated[
         bool, typer.Option("--corrections", help="Read loop_correct and mode_correct, where filled.")
     ] = False,
+    source: FromOption = None,
     who: WhoOption = None,
     home: HomeOption = None,
 ) -> None:
@@ -73,7 +74,8 @@ def add(
 
     if words and corrections:
         raise UsageError("--words and --corrections: choose one; a file holds the one or the other")
-    table = read_texts(file, text, names=("phrase", "word") if words else ())
+    table = read_texts(file, text, names=("phrase", "word") if words else (), source=source)
+    _say(f"reading {table.name} as {table.kind}, text from: {', '.join(table.text_columns)}")
     person = who or default_who()
     if words:
         records, refused = word_rows(table, person)
@@ -210,13 +212,14 @@ def export(
 
 
 def label(
-    backlog: Annotated[str, typer.Argument(help="A CSV of tasks.")],
+    backlog: Annotated[str, typer.Argument(help="A backlog in any format.")],
     words: Annotated[bool, typer.Option("--words", help="Ask about words instead of tasks.")] = False,
     text: TextOption = None,
     number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many to ask about.")] = 60,
     guess: Annotated[
         bool, typer.Option("--guess/--no-guess", help="Show what the model says, and why, before you answer.")
     ] = True,
+    source: FromOption = None,
     who: WhoOption = None,
     home: HomeOption = None,
 ) -> None:
@@ -239,7 +242,8 @@ def label(
 
     if backlog == "-":
         raise UsageError("label reads your keystrokes from standard input; name the backlog as a file")
-    table = read_texts(backlog, text)
+    table = read_texts(backlog, text, source=source)
+    _say(f"reading {table.name} as {table.kind}, text from: {', '.join(table.text_columns)}")
     place = Home.find(home)
     store, person = LabelStore.of(place), who or default_who()
     done = _read(store).settled_keys("word" if words else "task", person)

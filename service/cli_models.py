@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from loopwise.errors import LoopwiseError, UsageError
-from loopwise.service.cli_options import HomeOption, TextOption
+from loopwise.service.cli_options import FromOption, HomeOption, TextOption
 
 if TYPE_CHECKING:
     from loopwise.model.store import Home
@@ -152,12 +152,13 @@ def _ask_about(doubtful: Contradictions) -> None:
 
 
 def monitor(
-    backlog: Annotated[str, typer.Argument(help="A CSV of tasks; - for standard input.")],
+    backlog: Annotated[str, typer.Argument(help="A backlog in any format; - for standard input.")],
     baseline: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--baseline", help="An earlier batch to compare with, instead of the corpus."),
     ] = None,
     text: TextOption = None,
+    source: FromOption = None,
     json: Annotated[bool, typer.Option("--json", help="The figures as one JSON object.")] = False,
     home: HomeOption = None,
 ) -> None:
@@ -172,7 +173,9 @@ def monitor(
 
     place = Home.find(home)
     model = place.active_model()
-    texts = [row.text for row in read_texts(backlog, text).rows]
+    table = read_texts(backlog, text, source=source)
+    _say(f"reading {table.name} as {table.kind}, text from: {', '.join(table.text_columns)}")
+    texts = [row.text for row in table.rows]
     if baseline is not None:
         reference = [row.text for row in read_texts(baseline, text).rows]
     else:

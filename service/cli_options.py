@@ -19,3 +19,11 @@ WhoOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--who", help="Whose answers these are; your user name unless given."),
 ]
+FromOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--from",
+        help="What the file is, where guessing is wrong: csv, json, jsonl, parquet, xlsx, todo, markdown, "
+        "jira, azure, linear, asana, github, trello.",
+    ),
+]

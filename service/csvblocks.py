@@ -17,7 +17,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from loopwise.errors import InputError
+from loopwise.errors import InputError, UsageError
 
 #: Bytes of input per block: large enough for vectorised work, small enough to stay in cache.
 BLOCK_BYTES: Final = 2 << 20
@@ -131,8 +131,16 @@ class CsvSource:
         ------
         InputError
             If the file is empty, binary, or in an unknown or wrong encoding.
+        UsageError
+            If the delimiter is not one character that can be one.
         """
-        stream, bom, remarks = _as_utf8(stream, name, encoding)
+        if delimiter is not None and (
+            len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0'
+        ):
+            raise UsageError(
+                f"the delimiter {delimiter!r} will not do; give one ASCII character, no quote or line break"
+            )
+        stream, bom, remarks = as_utf8(stream, name, encoding)
         head = _read_record(stream)
         if not head.strip(b"\r\n \t"):
             more = stream.read(1)
@@ -325,12 +333,14 @@ def _sniff(record: bytes) -> str:
     return max(DELIMITERS, key=lambda d: bare.count(d.encode()))
 
 
-def _as_utf8(stream: IO[bytes], name: str, encoding: str | None) -> tuple[IO[bytes], bytes, list[str]]:
+def as_utf8(
+    stream: IO[bytes], name: str, encoding: str | None, what: str = "a CSV"
+) -> tuple[IO[bytes], bytes, list[str]]:
     """Return a stream of UTF-8 bytes without a byte order mark, the mark, and remarks."""
     first = stream.read(BLOCK_BYTES)
-    for signature, what in _SIGNATURES.items():
+    for signature, found in _SIGNATURES.items():
         if first.startswith(signature):
-            raise InputError(f"{name}: this is not a CSV but {what}")
+            raise InputError(f"{name}: this is not {what} but {found}")
     whole: IO[bytes] = io.BufferedReader(_Joined(first, stream))
     if encoding is None:
         if first.startswith(codecs.BOM_UTF8):
@@ -343,6 +353,7 @@ def _as_utf8(stream: IO[bytes], name: str, encoding: str | None) -> tuple[IO[byt
     else:
         try:
             encoding = codecs.lookup(encoding).name
+            io.TextIOWrapper(io.BytesIO(), encoding)  # Not every codec is one of text.
         except LookupError:
             raise InputError(
                 f"{name}: unknown encoding {encoding!r}; try utf-8, utf-16 or windows-1252"

@@ -14,6 +14,7 @@ from loopwise.service import csvblocks
 from loopwise.service.classify import CsvClassifier, Options, Summary, write_results
 from loopwise.service.columns import RESULT_COLUMNS
 from loopwise.service.csvblocks import Block, CsvSource
+from loopwise.service.results import ResultRows
 
 N_ADDED = len(RESULT_COLUMNS)
 
@@ -159,6 +160,12 @@ def test_ragged_rows_keep_their_cells_and_are_named(predictor: Predictor) -> Non
     assert {len(short), len(fine)} == {2 + N_ADDED}
 
 
+def test_a_row_whose_text_columns_are_all_empty_is_a_row(predictor: Predictor) -> None:
+    result, summary = classified(predictor, b"id,title,body\n1,Fix,now\n2,,\n3,Book,\n4,,late\n")
+    assert [row[0] for row in cells(result)[1:]] == ["1", "2", "3", "4"]
+    assert summary.rows == 4
+
+
 def test_an_unclosed_quote_is_reported(predictor: Predictor) -> None:
     _, summary = classified(predictor, b'title,b\n"never closed,1\nnext,2\n')
     assert any("a quote is opened and never closed" in remark for remark in summary.remarks)
@@ -185,3 +192,18 @@ def test_memory_is_bounded_by_blocks_in_flight(predictor: Predictor) -> None:
     with patch.object(CsvSource, "blocks", blocks):
         next(classifier.run())
         assert len(begun) <= 2 * 2 + 1
+
+
+@pytest.mark.parametrize("ragged", [b"", b"2\n3,Book,a,b\n"])
+def test_an_observer_sees_every_row_with_its_results(predictor: Predictor, ragged: bytes) -> None:
+    data = b"id,title,body\n1,Fix the test,now\n" + ragged
+    source = CsvSource.open(io.BytesIO(data), "test.csv")
+    classifier = CsvClassifier(source, predictor.columns, Options(), with_rows=True)
+    seen: list[ResultRows] = []
+    write_results(classifier, io.BytesIO(), on_results=seen.append)
+    expected = [["1", "Fix the test", "now"], ["2", "", ""], ["3", "Book", "a"]]
+    assert [row for block in seen for row in block.rows] == expected[: 3 if ragged else 1]
+    assert seen[0].header == ["id", "title", "body"]
+    assert seen[0].texts[0] == "Fix the test\n\nnow"
+    assert seen[0].results.column_names == list(RESULT_COLUMNS)
+    assert seen[0].results["loop"][0].as_py() == "code"
