@@ -75,6 +75,13 @@ mcp-bench: $(STAMP) ## Measure how fast the MCP server gives its first answer
 plugin: $(STAMP) ## Pack the plugin for agents into dist/loopwise.plugin
 	$(BIN)/python -m loopwise.service.plugin_bundle dist/loopwise.plugin
 
+.PHONY: scale ten-million
+scale: $(STAMP) ## Measure a Dask cluster on this machine against classify --jobs
+	$(BIN)/python -m benchmarks.scale
+
+ten-million: $(STAMP) ## Measure memory and time of classify up to ten million rows
+	$(BIN)/python -m benchmarks.ten_million
+
 ablation: $(STAMP) ## Measure what each lever brings; FILE=labelled.csv measures on that file too
 	$(BIN)/python -m loopwise.training.run_experiments $(FILE)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from loopwise.service.backlogs import Reading, open_backlog
 from loopwise.service.columns import RESULT_COLUMNS
 from loopwise.service.csvblocks import CsvSource, parse_exactly
 from loopwise.service.plan import Plan, valid_text
 from loopwise.service.tables import Table
+
+#: Rows that are enough to estimate shares of a backlog from.
+FIRST_ROWS: Final = 100_000
 
 
 class TextRow(NamedTuple):
@@ -81,6 +84,28 @@ def read_texts(
                 padded = [*map(valid_text, row), *[""] * len(columns)]
                 rows.append(TextRow(line, text, dict(zip(columns, padded, strict=False))))
     return BacklogTexts(backlog.name, backlog.kind, columns, plan.text_columns, rows)
+
+
+def first_texts(
+    path: str, reading: Reading, text_columns: Sequence[str] | None = None, limit: int = FIRST_ROWS
+) -> list[str]:
+    """Return the texts of the first rows of a backlog; the rest is not read.
+
+    Raises
+    ------
+    UsageError, InputError
+        As `read_texts`.
+    """
+    with open_backlog(path, reading) as backlog:
+        plan = Plan.make(
+            backlog.name, backlog.source.header, text=text_columns or [], replace=True, layout=backlog.layout
+        )
+        texts: list[str] = []
+        for _, cells in _blocks(backlog.source):
+            texts += plan.texts_of_rows(cells).to_pylist()
+            if len(texts) >= limit:
+                break
+    return texts[:limit]
 
 
 def _blocks(source: CsvSource | Table) -> Iterator[tuple[list[int], list[list[str]]]]:

@@ -149,11 +149,19 @@ def _cut(texts: pa.Array) -> pa.Array:
 
 def _strings(values: Sequence[Any]) -> pa.Array:
     """Return any cells as a string array; missing ones are empty, lone surrogates become U+FFFD."""
-    texts = ["" if value is None or value != value else str(value) for value in values]
+    texts = [value if type(value) is str else "" if _is_missing(value) else str(value) for value in values]
     try:
         return pa.array(texts, pa.string())
     except UnicodeEncodeError:
         return pa.array([t.encode("utf-8", "replace").decode() for t in texts], pa.string())
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a cell is None, NaN, NaT or pandas' NA, which has no truth value."""
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ValueError):
+        return type(value).__name__ == "NAType"
 
 
 def _decimals(values: NDArray[np.float64]) -> pa.Array:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from loopwise.errors import UsageError
 from loopwise.model.labels import AXES, Axis
-from loopwise.model.modelfile import ModelFile
+from loopwise.model.modelfile import FIELDS_NAME, ModelFile
 from loopwise.model.review import REASON_TEXTS, reason_code
 from loopwise.model.scorer import MAX_TEXT_LENGTH, Score, Scorer, strongest
 from loopwise.service.routes import Route, Routes
@@ -258,7 +258,14 @@ class Predictor:
         return self.columns.map_batch(batch)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.model.folder, "routes": self.routes, "settings": self.settings}
+        # The digest is not read again; caches keyed by the pickle (datasets' map) tell models apart by it.
+        digest = self.model.fields["sha256"][FIELDS_NAME]
+        return {
+            "folder": self.model.folder,
+            "digest": digest,
+            "routes": self.routes,
+            "settings": self.settings,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(ModelFile.load(state["folder"]), state["routes"], state["settings"])  # type: ignore[misc]

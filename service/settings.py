@@ -1,8 +1,9 @@
-"""Options that change how scores are read: the prior of a backlog, the target accuracy."""
+"""Options that change how scores are read: the prior of a backlog, how much goes to review."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from loopwise.errors import UsageError
@@ -57,30 +58,88 @@ def thresholds_for(predictor: Predictor, target: float) -> tuple[dict[Axis, dict
 
 
 def changed_settings(
-    predictor: Predictor, priors: Sequence[str], target: float | None, texts: Sequence[str] | None = None
+    predictor: Predictor,
+    priors: Sequence[str],
+    target: float | None,
+    review_share: float | None = None,
+    texts: Callable[[], Sequence[str]] | None = None,
 ) -> Predictor:
-    """Return `predictor` with another prior or target accuracy, as the options say."""
-    import sys
+    """Return `predictor` with another prior and other review thresholds, as the options say.
 
-    prior: dict[Axis, float] = {}
-    for text in priors:
-        if text == "auto":
-            if texts is None:
-                raise UsageError(
-                    "--prior auto estimates the shares from a whole file; so far it works with evaluate only"
-                )
-            prior |= estimated_prior(predictor, texts)
-            shares = ", ".join(f"{axis}={AXES[axis][0]}:{share:.2f}" for axis, share in prior.items())
-            print(f"loopwise: prior estimated from this batch: {shares}", file=sys.stderr)
-        else:
-            axis, share = parse_prior(text)
-            prior[axis] = share
+    Parameters
+    ----------
+    predictor : Predictor
+    priors : sequence of str
+        As `--prior` takes them.
+    target : float or None
+        Accuracy in [0.5, 1) of what needs no review.
+    review_share : float or None
+        Share in (0, 1) of the backlog that goes to review.
+    texts : callable, optional
+        Returns the texts of the backlog; called at most once, and only if an option needs them.
+    """
+    if target is not None and review_share is not None:
+        raise UsageError("--target-accuracy and --review-share both set the thresholds: choose one")
+    sample: list[str] = []
+    if "auto" in priors or review_share is not None:
+        if texts is None:
+            raise UsageError(
+                "--prior auto and --review-share look at a whole backlog: use them with classify or evaluate"
+            )
+        sample = list(texts())
+    predictor = predictor.with_settings(prior=_prior(predictor, priors, sample))
+    remarks: list[str] = []
     thresholds: dict[Axis, dict[str, float]] = {}
     if target is not None:
         thresholds, remarks = thresholds_for(predictor, target)
-        for remark in remarks:
-            print(f"loopwise: {remark}", file=sys.stderr)
-    return predictor.with_settings(prior=prior, thresholds=thresholds)
+    elif review_share is not None:
+        thresholds, remarks = thresholds_for_share(predictor, review_share, sample)
+    for remark in remarks:
+        _say(remark)
+    return predictor.with_settings(thresholds=thresholds)
+
+
+def _prior(predictor: Predictor, priors: Sequence[str], sample: Sequence[str]) -> dict[Axis, float]:
+    prior: dict[Axis, float] = {}
+    for text in priors:
+        if text == "auto":
+            prior |= estimated_prior(predictor, sample)
+            shares = ", ".join(f"{axis}={AXES[axis][0]}:{share:.2f}" for axis, share in prior.items())
+            _say(f"prior estimated from {len(sample)} rows of this backlog: {shares}")
+        else:
+            axis, share = parse_prior(text)
+            prior[axis] = share
+    return prior
+
+
+def thresholds_for_share(
+    predictor: Predictor, share: float, texts: Sequence[str]
+) -> tuple[dict[Axis, dict[str, float]], list[str]]:
+    """Return one threshold for all classes so that about a share of the texts goes to review.
+
+    Texts that go there for other reasons count. Returns what there is to say about it as well.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    if not 0 < share < 1:
+        raise UsageError(f"--review-share {share}: choose a number between 0 and 1, such as 0.2")
+    open_to_all = {axis: dict.fromkeys(classes, 0.0) for axis, classes in AXES.items()}
+    results = predictor.with_settings(thresholds=open_to_all).columns.columns(pa.array(texts, pa.string()))
+    confidences = [results[f"{axis}_confidence"].cast(pa.float64()).to_numpy() for axis in AXES]
+    flagged = results["review"].to_numpy() != ""
+    lowest = np.sort(np.minimum(*confidences)[~flagged])
+    n_more = round(share * len(texts)) - int(flagged.sum())
+    threshold = float(lowest[min(n_more, len(lowest) - 1)]) if n_more > 0 and len(lowest) else 0.0
+    remark = (
+        f"about {share:.0%} of the backlog go to review: what is less certain than {threshold:.2f} on either "
+        f"question, and what is no clear task (from {len(texts)} rows)"
+    )
+    return {axis: dict.fromkeys(classes, threshold) for axis, classes in AXES.items()}, [remark]
+
+
+def _say(line: str) -> None:
+    print(f"loopwise: {line}", file=sys.stderr)
 
 
 def estimated_prior(predictor: Predictor, texts: Sequence[str]) -> dict[Axis, float]:
