@@ -223,7 +223,7 @@ def route_backlog(
         classifier = _classifier(backlog, predictor, options, writing, as_it_is=as_it_is, with_rows=watched)
         columns = ", ".join(classifier.plan.text_columns)
         say(f"reading {backlog.name} as {backlog.kind}, text from: {columns}")
-        total = Summary()
+        total = Summary(text_columns=list(classifier.plan.text_columns))
         if writing.dry_run:
             _dry_run(classifier, writing, total)
         else:

@@ -95,6 +95,8 @@ class Summary:
         Blank lines, kept as they are.
     remarks : list of str
         What else a user should be told.
+    text_columns : list of str
+        The columns that were read as the task.
     """
 
     rows: int = 0
@@ -106,6 +108,7 @@ class Summary:
     ragged: list[int] = field(default_factory=list)
     blank: int = 0
     remarks: list[str] = field(default_factory=list)
+    text_columns: list[str] = field(default_factory=list)
 
     def add(self, other: Summary) -> None:
         """Add the counts of another block."""

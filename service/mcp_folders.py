@@ -10,8 +10,15 @@ from typing import Final
 
 from loopwise.errors import UsageError
 
-#: What a result may be called: a table, perhaps packed. So no result can pass for a script or a setting.
-TABLE_ENDINGS: Final = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zst", ".tsv.zst")
+#: What a result may be called: a table, perhaps packed. So no result can pass for a script, a setting (.json)
+#: or instructions to an agent (.md).
+_TEXT_TABLES: Final = (".csv", ".tsv", ".jsonl")
+TABLE_ENDINGS: Final = (
+    *_TEXT_TABLES,
+    ".xlsx",
+    ".parquet",
+    *(name + packed for name in _TEXT_TABLES for packed in (".gz", ".zst")),
+)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from inspect import getdoc
-from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, Final
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from loopwise.errors import InputError, LoopwiseError, MissingExtraError
 from loopwise.model.scorer import MAX_TEXT_LENGTH
@@ -73,7 +73,7 @@ FilePath = Annotated[str, Field(min_length=1, max_length=4096)]
 _INSTRUCTIONS: Final = (
     "Says of a task which loop it belongs to (code or knowledge), whether it can be delegated (autonomous) "
     "or a person should watch (interactive), and where it would go. Use route_task for one task, route_tasks "
-    "for a list, route_backlog for a CSV file, explain_task to see why. Where `review` is not empty, let a "
+    "for a list, route_backlog for a file, explain_task to see why. Where `review` is not empty, let a "
     "person decide and say why. The answers come from a small local model: no text leaves this machine. "
     f"How labels are meant: the resource {GUIDE_URI}."
 )
@@ -183,7 +183,7 @@ class RoutingServer(MCPServer[Any]):
     ) -> RoutedTasks:
         """Say where each of a list of tasks belongs; the answers come in the same order, with counts.
 
-        For a CSV file use route_backlog: it needs no texts in the conversation and has no limit of 1,000.
+        For a file use route_backlog: it needs no texts in the conversation and has no limit of 1,000.
         """
         length = sum(map(len, texts))
         if length > MAX_TOTAL_LENGTH:
@@ -198,16 +198,16 @@ class RoutingServer(MCPServer[Any]):
         path: Annotated[
             FilePath,
             Field(
-                description="A CSV file with a header, perhaps .gz or .zst, inside an allowed folder. "
+                description="A backlog inside an allowed folder: CSV, XLSX, Parquet, JSON, Markdown. "
                 "A relative path is meant from the first allowed folder, usually the project's."
             ),
         ],
         output: Annotated[
             FilePath | None,
             Field(
-                description="A new CSV to be written inside an allowed folder: every row as it was, with the "
-                "columns loop, loop_confidence, mode, mode_confidence, review, route and top_features added. "
-                "An existing file is never overwritten. Without it only the counts come back."
+                description="A new file to be written inside an allowed folder: every row as it was, with "
+                "the columns loop, loop_confidence, mode, mode_confidence, review, route and top_features "
+                "added. An existing file is never overwritten. Without it only the counts come back."
             ),
         ] = None,
         text_columns: Annotated[
@@ -218,7 +218,7 @@ class RoutingServer(MCPServer[Any]):
             bool, Field(description="Replace result columns that an earlier run added to the file.")
         ] = False,
     ) -> RoutedBacklog:
-        """Route every row of a CSV backlog: counts of each kind, and with `output` the result as a file.
+        """Route every row of a backlog file: counts of each kind, and with `output` the result as a file.
 
         Files are read and written only inside the folders that the user allowed. The input is never changed.
         """
@@ -279,43 +279,32 @@ def read_guide() -> str:
 def classify_backlog(
     predictor: Predictor, source: Path, target: Path | None, text_columns: Sequence[str], replace: bool
 ) -> tuple[Summary, list[str]]:
-    """Classify a CSV into `target`, or only count; return the counts and the columns that were read.
+    """Classify a backlog into `target`, or only count; return the counts and the columns that were read.
 
     Raises
     ------
     UsageError, InputError
-        If it cannot be read, is no CSV, has no text column, or is too large.
+        If it cannot be read, is no backlog, has no text column, or is too large.
     """
-    from loopwise.service.classify import CsvClassifier, Options, open_input, open_output, write_results
-    from loopwise.service.csvblocks import CsvSource
+    from loopwise.service import backlogs
+    from loopwise.service.classify import Options
 
+    if source.stat().st_size > MAX_BACKLOG_BYTES:
+        raise InputError(_too_large(f"more than {MAX_BACKLOG_BYTES:,} bytes"))
     options = Options(text=tuple(text_columns), replace=replace, jobs=min(os.cpu_count() or 1, 4))
-    with open_input(str(source)) as (stream, name):
-        limited = BufferedReader(_Limited(stream))
-        classifier = CsvClassifier(CsvSource.open(limited, name), predictor.columns, options)
-        with open_output(str(target)) if target else Path(os.devnull).open("wb") as out:
-            return write_results(classifier, out, _check_rows), classifier.text_columns
+    with TemporaryDirectory() as nowhere:
+        writing = backlogs.Writing(str(target or Path(nowhere) / "counted.csv"))
+        total = backlogs.route_backlog(
+            str(source), predictor, reading=backlogs.Reading(), writing=writing, options=options,
+            on_block=_check_size,
+        )  # fmt: skip
+    return total, total.text_columns
 
 
-class _Limited(RawIOBase):
-    """A binary stream that refuses to be longer than `MAX_BACKLOG_BYTES`: small files may unpack to much."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self._n_bytes = stream, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
-        self._n_bytes += len(data)
-        if self._n_bytes > MAX_BACKLOG_BYTES:
-            raise InputError(_too_large(f"more than {MAX_BACKLOG_BYTES:,} bytes"))
-        buffer[: len(data)] = data
-        return len(data)
-
-
-def _check_rows(total: Summary, n_bytes: int) -> None:
+def _check_size(total: Summary, n_bytes: int) -> None:
+    """Refuse what unpacks to too much, while it is read."""
+    if n_bytes > MAX_BACKLOG_BYTES:
+        raise InputError(_too_large(f"more than {MAX_BACKLOG_BYTES:,} bytes"))
     if total.rows + total.blank > MAX_BACKLOG_ROWS:
         raise InputError(_too_large(f"more than {MAX_BACKLOG_ROWS:,} rows"))
 

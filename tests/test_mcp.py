@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,6 +188,15 @@ def test_a_backlog_that_was_routed_before_is_routed_again(server: Session, folde
     assert server.result("route_backlog", path="before.csv", replace=True)["rows"] == 1
 
 
+@pytest.mark.parametrize("name", ["tasks.parquet", "tasks.xlsx", "checklist.md", "trello.json"])
+def test_a_backlog_may_have_any_format(server: Session, folder: Path, name: str) -> None:
+    shutil.copy(ROOT / "data" / "examples" / name, folder)
+    answer = server.result("route_backlog", path=name, output=f"{name}.routed.jsonl")
+    written = [json.loads(line) for line in (folder / f"{name}.routed.jsonl").read_text().splitlines()]
+    assert answer["rows"] == len(written) > 3
+    assert all(row["loop"] in ("code", "knowledge") for row in written)
+
+
 def test_ragged_rows_are_remarked(server: Session, folder: Path) -> None:
     (folder / "ragged.csv").write_text("title,b\nFix the test,1\nBook\n")
     remarks = server.result("route_backlog", path="ragged.csv")["remarks"]
@@ -231,6 +241,7 @@ def test_ragged_rows_are_remarked(server: Session, folder: Path) -> None:
         ("route_backlog", {"path": "backlog.csv", "output": "backlog.csv"}, "is not overwritten; choose"),
         ("route_backlog", {"path": "backlog.csv", "output": "no/out.csv"}, "does not exist; create it first"),
         ("route_backlog", {"path": "backlog.csv", "output": ".envrc"}, "a result must end in .csv, .tsv"),
+        ("route_backlog", {"path": "backlog.csv", "output": "AGENTS.md"}, "a result must end in .csv, .tsv"),
         ("route_backlog", {"path": "backlog.csv", "text_columns": ["x" * 9_999]}, "9,999 characters"),
         ("read_mail" * 1000, {}, "read_mai'; there are: route_task, "),
     ],
