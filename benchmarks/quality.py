@@ -23,8 +23,8 @@ import numpy as np
 from benchmarks.peers import SEED, Peer, all_peers
 from loopwise.model.labels import AXES, Axis
 from loopwise.model.vectors import WordVectors
-from loopwise.training.build import HIDDEN_WORDS, N_FOLDS, PRIOR
-from loopwise.training.calibration import Calibration, calibrate, confidence
+from loopwise.training.build import N_FOLDS, PRIOR
+from loopwise.training.calibration import Calibration, calibrate, confidence, half_natural
 from loopwise.training.corpus import Corpus
 from loopwise.training.evaluate import LabelledTexts
 from loopwise.training.fit import Recipe, fit, folds_by, out_of_fold
@@ -142,11 +142,11 @@ def choose(peer: Peer, train: Corpus) -> dict[Axis, dict[str, float]]:
 def calibrations(
     peer: Peer, train: Corpus, settings: dict[Axis, dict[str, float]]
 ) -> dict[Axis, Calibration]:
-    """Return Platt's line of each axis, on out-of-fold scores with groups kept together."""
+    """Return Platt's line of each axis, on out-of-fold scores with whole hands left out."""
     if not peer.n_folds:
         return dict.fromkeys(AXES, Calibration(1.0, 0.0))
     raw = {axis: np.full(len(train.rows), np.nan) for axis in AXES}
-    for held_out in folds_by(train.groups.tolist(), N_FOLDS, SEED)[: peer.n_folds]:
+    for held_out in folds_by(list(train.rows["hand"]), N_FOLDS, SEED)[: peer.n_folds]:
         rest = without(train, held_out)
         prepared = peer.prepare(rest, [train.texts[i] for i in held_out])
         for axis in AXES:
@@ -154,7 +154,8 @@ def calibrations(
     lines = {}
     for axis in AXES:
         used = train.is_sure(axis) & ~np.isnan(raw[axis])
-        lines[axis] = calibrate(raw[axis][used], train.is_second(axis)[used])
+        weight = half_natural(train.is_natural[used])
+        lines[axis] = calibrate(raw[axis][used], train.is_second(axis)[used], weight)
     return lines
 
 
@@ -176,13 +177,14 @@ def run_ours(train: Corpus, held_outs: Sequence[HeldOut], n_jobs: int) -> Result
     start = time.perf_counter()
     recipe, vectors, heads = Recipe(), WordVectors.shipped(), tuple(AXES)
     folds = folds_by(list(train.rows["hand"]), N_FOLDS, recipe.seed)
-    raw = out_of_fold(train, recipe, vectors, folds, heads=heads, drop=HIDDEN_WORDS, n_jobs=n_jobs)
+    raw = out_of_fold(train, recipe, vectors, folds, heads=heads, n_jobs=n_jobs)
     fitted = fit(train, recipe, vectors, heads=heads)
     scores = fitted.decision_function([text for h in held_outs for text in h.labelled.texts])
     result = Result(OURS)
     for axis in AXES:
         sure = train.is_sure(axis)
-        line = calibrate(raw[axis][sure], train.is_second(axis)[sure])
+        weight = half_natural(train.is_natural[sure])
+        line = calibrate(raw[axis][sure], train.is_second(axis)[sure], weight)
         _deal(result, axis, line.apply(scores[axis]), held_outs)
     result.seconds = time.perf_counter() - start
     return result
@@ -346,8 +348,8 @@ def report(
         "likelier under equal priors. Calibration error and coverage are those of the confidence for a real "
         f"backlog ({PRIOR['mode']:.0%} autonomous), and once more under equal priors where that differs. "
         "Coverage is the largest share of rows, the most confident first, of which 95 % are right. The "
-        "peers' settings are chosen on hands left out. Their confidence is fitted on groups left out, ours "
-        "on hands left out with words hidden, so a part of a difference in calibration is that.",
+        "peers' settings are chosen on hands left out, and everybody's confidence is fitted on hands left "
+        "out, natural rows weighing half.",
         "",
     ]
     for held_out in held_outs:

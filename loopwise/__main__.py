@@ -1,6 +1,6 @@
 """Run the command line: ``python -m loopwise``."""
 
-from loopwise.service.cli import main
+from loopwise.service.cli import run
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -18,7 +18,7 @@ from loopwise.model import features
 from loopwise.model.features import CUES, EDGE, LENGTH_EDGES
 from loopwise.model.labels import AXES, Axis
 from loopwise.model.modelfile import COLUMNS, ENGLISH, FOREIGN, KNOWN, ModelFile
-from loopwise.model.scorer import RANKED_IN, SHOWN_FROM, Scorer, pair_name
+from loopwise.model.scorer import RANKED_IN, SHOWN_FROM, Scorer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,6 +61,20 @@ class BatchScorer:
         self._starts_pair = np.isin(numbers, keys >> np.uint64(32))
         self._ends_pair = np.isin(numbers, keys & np.uint64(0xFFFFFFFF))
         self._vocabulary = _Vocabulary.of_edge()
+
+    @cached_property
+    def _pair_names(self) -> pa.StringArray:
+        """How each pair is shown (see `pair_name`)."""
+        keys = _array(self._model, "pair_keys", np.uint64)
+        first, second = keys >> np.uint64(32), keys & np.uint64(0xFFFFFFFF)
+        between = np.where(first == 0, 1, 0) + np.where(second == 0, 2, 0)
+        words = pa.concat_arrays([pa.array([""], pa.string()), self._words])
+        return pc.binary_join_element_wise(
+            words.take(pa.array(first)),
+            pa.array([" ", "^", "$", "^$"]).take(pa.array(between)),
+            words.take(pa.array(second)),
+            "",
+        )
 
     def score(self, texts: pa.Array) -> BatchScore:
         """Score a string array of at most `MAX_ROWS` texts without nulls."""
@@ -144,7 +158,7 @@ class BatchScorer:
         vocabulary.index.update((word, first + i) for i, word in enumerate(words))
         return _Vocabulary(
             index=vocabulary.index,
-            names=vocabulary.names + words,
+            names=pa.concat_arrays([vocabulary.names, pa.array(words, pa.string())]),
             values=np.hstack([vocabulary.values, values.T]),
             counts=np.concatenate([vocabulary.counts, _packed_counts(flags)]),
             numbers=np.concatenate([vocabulary.numbers, numbers]),
@@ -191,7 +205,7 @@ class _Vocabulary:
     """The words met so far. Entry 0 is the edge of the text. Only `index` is ever changed, by adding."""
 
     index: dict[str, int]
-    names: list[str]
+    names: pa.StringArray
     values: NDArray[np.float64]
     counts: Ints
     numbers: NDArray[np.uint64]
@@ -202,7 +216,7 @@ class _Vocabulary:
     def of_edge(cls) -> _Vocabulary:
         return cls(
             index={},
-            names=[EDGE],
+            names=pa.array([EDGE], pa.string()),
             values=np.zeros((len(COLUMNS), 1)),
             counts=np.zeros(1, dtype=np.int64),
             numbers=np.zeros(1, dtype=np.uint64),
@@ -274,26 +288,16 @@ class _Parts:
         """Return ``name +1.23`` for each of `rows`, null for the others."""
         cents = np.rint(np.where(turned[rows], -values, values) * 100).astype(np.int64)
         numbers = _cents_text().take(pa.array(np.clip(cents, -_MOST_CENTS, _MOST_CENTS) + _MOST_CENTS))
-        distinct, inverse = np.unique(ids, return_inverse=True)
-        names = pa.array([self._name(i) for i in distinct.tolist()], pa.string()).take(pa.array(inverse))
+        names = self._names.take(pa.array(ids))
         texts = pc.binary_join_element_wise(names, numbers, " ")
         place = np.full(len(turned), -1)
         place[rows] = np.arange(len(rows))
         return texts.take(pa.array(place, mask=place < 0))
 
-    def _name(self, feature: int) -> str:
-        n_names = len(self.vocabulary.names)
-        if feature < n_names:
-            return self.vocabulary.names[feature]
-        pair = feature - n_names
-        if pair >= len(self.scorer._pair_values):
-            return CUES[pair - len(self.scorer._pair_values)]
-        key = self.scorer._pair_keys[pair].as_py()
-        first, second = (
-            self.scorer._words[number - 1].as_py() if number else EDGE
-            for number in (key >> 32, key & 0xFFFFFFFF)
-        )
-        return pair_name(first, second)
+    @cached_property
+    def _names(self) -> pa.StringArray:
+        """How each feature is shown, by its number."""
+        return pa.concat_arrays([self.vocabulary.names, self.scorer._pair_names, pa.array(CUES, pa.string())])
 
 
 class _Distinct(NamedTuple):

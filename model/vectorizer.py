@@ -61,7 +61,7 @@ class TaskVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         vectors: WordVectors | None = None,
         pair_scale: float = 1.0,
         subword_scale: float = 0.3,
-        cue_scale: float = 2.0,
+        cue_scale: float = 4.0,
         vector_scale: float = 1.0,
         min_df_pair: int = 2,
         min_df_subword: int = 2,

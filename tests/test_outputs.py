@@ -601,7 +601,9 @@ def test_an_observer_sees_the_rows_of_every_format(predictor: Predictor, tmp_pat
 def test_a_reader_that_goes_away_is_quiet_and_exit_code_141(
     tmp_path: Path, format: str, unbuffered: str
 ) -> None:
-    (tmp_path / "big.csv").write_text("title\n" + "Fix the flaky test\n" * 60_000)
+    # All different, so that no packing makes the result fit into the pipe.
+    rows = "".join(f"Fix the flaky test {i:x} of {i * 7919}\n" for i in range(60_000))
+    (tmp_path / "big.csv").write_text("title\n" + rows)
     command = [sys.executable, "-m", "loopwise", "classify", "big.csv", "--format", format]
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with subprocess.Popen(

@@ -231,7 +231,7 @@ def test_a_strong_word_brings_what_the_report_says_when_it_stands_alone(predicto
         for sign, label in zip((-1, 1), names, strict=True):
             for word, weight in words[label]:
                 token = predictor._scorer.token(word)
-                alone = token[0 if axis == "loop" else 1] / token[3] ** 0.5
+                alone = (token.loop if axis == "loop" else token.mode) / token.norm**0.5
                 assert weight == pytest.approx(sign * alone, rel=1e-5)
                 assert weight > 0
 

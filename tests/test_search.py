@@ -19,7 +19,7 @@ def trial(name: str, *, wrong: int, n: int = 400) -> Trial:
     """A trial that was wrong on the first rows of each class."""
     truth = np.arange(n) % 2 == 1
     right = np.arange(n) >= wrong
-    keys = [("hands", axis) for axis in ("loop", "mode")]
+    keys = [("natural", axis) for axis in ("loop", "mode")]
     return Trial(name, Recipe(), n, 0, dict.fromkeys(keys, right), dict.fromkeys(keys, truth))  # type: ignore[arg-type]
 
 
@@ -27,7 +27,7 @@ def test_a_clearly_better_recipe_is_chosen() -> None:
     base, better = trial("base", wrong=60), trial("better", wrong=20)
     found = Search.of([base, better])
     assert (found.chosen.name, found.runner_up.name) == ("better", "base")
-    assert "- loop, hands: +0.1000 [" in search_report(found)
+    assert "- loop, natural: +0.1000 [" in search_report(found)
 
 
 def test_a_recipe_that_is_better_by_chance_is_not_chosen() -> None:
@@ -41,7 +41,7 @@ def test_a_recipe_that_is_better_by_chance_is_not_chosen() -> None:
 def test_a_recipe_that_wins_on_one_axis_and_loses_on_the_other_is_not_chosen() -> None:
     base, other = trial("base", wrong=40), trial("other", wrong=10)
     mixed = replace(
-        other, right=other.right | {("hands", "mode"): trial("worse", wrong=80).right["hands", "mode"]}
+        other, right=other.right | {("natural", "mode"): trial("worse", wrong=80).right["natural", "mode"]}
     )
     assert not beats(mixed, base)
 
@@ -75,6 +75,6 @@ def test_every_trial_is_written_down_with_its_figures(tmp_path: Path) -> None:
     found = search(corpus, None, labelled, log, space=space, n_jobs=1)
     lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
     assert [line["name"] for line in lines] == ["base", "no words"]
-    assert set(lines[0]["figures"]) == {"hands_loop", "hands_mode", "file_loop", "file_mode"}
+    assert set(lines[0]["figures"]) == {"natural_loop", "natural_mode", "file_loop", "file_mode"}
     assert lines[1]["recipe"]["use_lexicon"] is False
     assert {t.name for t in found.trials} == {"base", "no words"}

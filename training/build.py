@@ -20,6 +20,7 @@ from loopwise.training.calibration import (
     ReviewThreshold,
     calibrate,
     confidence,
+    half_natural,
     prior_weights,
     review_threshold,
 )
@@ -38,13 +39,10 @@ if TYPE_CHECKING:
 PRIOR: Final[dict[Axis, float]] = {"loop": 0.5, "mode": 0.85}
 TARGET_ACCURACY: Final = 0.95
 N_FOLDS: Final = 5
-#: Share of the words of held-out texts that are hidden when calibrating. Strangers use other words and
-#: other turns than our hands; at this share the held-out rows are about as hard as strangers' texts.
-HIDDEN_WORDS: Final = 0.3
 #: At most this share of the truly interactive held-out rows may pass as autonomous without review.
 UNSAFE_DELEGATION: Final = 0.1
-#: Steps of a build, for progress bars: two cross-validations and the final fit.
-N_STEPS: Final = 2 * N_FOLDS + 1
+#: Steps of a build, for progress bars: the cross-validation and the final fit.
+N_STEPS: Final = N_FOLDS + 1
 
 
 @dataclass(frozen=True)
@@ -60,9 +58,9 @@ class BuiltModel:
     arrays, fields : dict
         The contents of the model file.
     figures : dict of str to dict of axis to AxisFigures
-        By kind of held-out: ``groups`` (cross-validation, contrast pairs kept together), ``hands``
-        (whole hands and trades left out, words hidden), ``test`` (the test split). Equal priors.
-        Without the first two where the cross-validation was known.
+        By kind of held-out: ``hands`` (cross-validation, whole hands left out), ``natural`` (those of
+        them that wrote without thought of labels), ``test`` (the test split, near-duplicates and contrast
+        pairs kept together). Equal priors. Without the first two where the cross-validation was known.
     """
 
     fitted: FittedHeads
@@ -109,7 +107,7 @@ class CrossValidation:
     review : dict of axis to dict of label to list of dict
         Review thresholds of each predicted class for every target.
     metrics : dict of str to dict of axis to dict
-        The figures of ``groups`` and ``hands`` (see `BuiltModel`), as plain data.
+        The figures of ``hands`` and ``natural`` (see `BuiltModel`), as plain data.
     figures : dict of str to dict of axis to AxisFigures
         The same as objects; empty where they were read from a model file.
     """
@@ -123,7 +121,7 @@ class CrossValidation:
     def of(cls, fields: dict[str, Any]) -> CrossValidation:
         """Return the one behind a model, from the fields of its file."""
         axes = fields["axes"]
-        metrics = {kind: fields["metrics"][kind] for kind in ("groups", "hands")}
+        metrics = {kind: fields["metrics"][kind] for kind in ("hands", "natural")}
         calibrations = {axis: Calibration(**axes[axis]["calibration"]) for axis in AXES}
         return cls(calibrations, {axis: axes[axis]["review"] for axis in AXES}, metrics, {})
 
@@ -141,30 +139,22 @@ def cross_validate(
     n_jobs: int = 2,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> CrossValidation:
-    """Cross-validate twice: by groups, and by hands with words hidden; calibrate on the latter."""
-    group_folds = folds_by(rows.groups.tolist(), N_FOLDS, recipe.seed)
+    """Score every row with models that saw no row of its hand, calibrate on that and pick thresholds."""
+    folds = folds_by(list(rows.rows["hand"]), N_FOLDS, recipe.seed)
     scores = out_of_fold(
-        rows, recipe, vectors, group_folds, n_jobs=n_jobs, on_fold=lambda: on_step("cross-validating groups")
-    )
-    hand_folds = folds_by(list(rows.rows["hand"]), N_FOLDS, recipe.seed)
-    hard = out_of_fold(
-        rows,
-        recipe,
-        vectors,
-        hand_folds,
-        drop=HIDDEN_WORDS,
-        n_jobs=n_jobs,
-        on_fold=lambda: on_step("cross-validating hands"),
+        rows, recipe, vectors, folds, n_jobs=n_jobs, on_fold=lambda: on_step("cross-validating hands")
     )
     calibrations: dict[Axis, Calibration] = {}
-    figures: dict[str, dict[Axis, AxisFigures]] = {"groups": {}, "hands": {}}
+    figures: dict[str, dict[Axis, AxisFigures]] = {"hands": {}, "natural": {}}
     review = {}
     for axis in AXES:
         sure = rows.is_sure(axis)
-        line = calibrations[axis] = calibrate(hard[axis][sure], rows.is_second(axis)[sure])
-        for kind, raw in (("groups", scores), ("hands", hard)):
-            figures[kind][axis] = _figures(axis, rows, line.apply(raw[axis]))
-        thresholds = _thresholds(axis, rows, line.apply(hard[axis]))
+        weight = half_natural(rows.is_natural[sure])
+        line = calibrations[axis] = calibrate(scores[axis][sure], rows.is_second(axis)[sure], weight)
+        log_odds = line.apply(scores[axis])
+        figures["hands"][axis] = _figures(axis, rows, log_odds)
+        figures["natural"][axis] = _figures(axis, rows, log_odds, rows.is_natural)
+        thresholds = _thresholds(axis, rows, log_odds)
         review[axis] = {name: [t.to_dict() for t in table] for name, table in thresholds.items()}
     metrics = {kind: {axis: f.to_dict() for axis, f in by.items()} for kind, by in figures.items()}
     return CrossValidation(calibrations, review, metrics, figures)
@@ -244,10 +234,12 @@ def _head(fitted: FittedHeads, head: str, line: Calibration) -> Head:
     return Head(classifier.coef_[0] * line.slope, float(line.apply(classifier.intercept_)[0]))
 
 
-def _figures(axis: Axis, corpus: Corpus, log_odds: Floats) -> AxisFigures:
-    sure = corpus.is_sure(axis)
+def _figures(
+    axis: Axis, corpus: Corpus, log_odds: Floats, among: NDArray[np.bool_] | None = None
+) -> AxisFigures:
+    counted = corpus.is_sure(axis) if among is None else corpus.is_sure(axis) & among
     second, conf = confidence(log_odds, 0.5)
-    return axis_figures(corpus.is_second(axis)[sure], second[sure], conf[sure], AXES[axis])
+    return axis_figures(corpus.is_second(axis)[counted], second[counted], conf[counted], AXES[axis])
 
 
 def _thresholds(axis: Axis, corpus: Corpus, log_odds: Floats) -> dict[str, list[ReviewThreshold]]:

@@ -57,6 +57,19 @@ def calibrate(scores: Floats, truth: Bools, weight: Floats | None = None) -> Cal
     return Calibration(round(float(line.coef_[0, 0]), 2), round(float(line.intercept_[0]), 2))
 
 
+def half_natural(natural: Bools) -> Floats:
+    """Return row weights under which natural rows weigh as much as all others together.
+
+    Confidence is to hold for both: rows as our hands were asked for them, which are easier than a real
+    backlog, and rows written without thought of labels, which are harder (see `Corpus.is_natural`). The
+    weights sum to the number of rows; they are 1 where all rows are of one kind.
+    """
+    share = natural.mean() if len(natural) else 0.0
+    if not 0 < share < 1:
+        return np.ones(len(natural))
+    return np.where(natural, 0.5 / share, 0.5 / (1 - share))
+
+
 def prior_weights(truth: Bools, prior_first: float, weight: Floats | None = None) -> Floats:
     """Return row weights under which the first class has the share `prior_first`.
 

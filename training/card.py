@@ -8,8 +8,8 @@ from typing import Any
 from loopwise.model.labels import AXES
 
 _HELD_OUT = {
-    "groups": "cross-validation, groups kept together",
-    "hands": "cross-validation, whole hands left out, words hidden",
+    "hands": "cross-validation, whole hands left out",
+    "natural": "those of them that wrote without thought of labels",
     "test": "test rows",
 }
 _FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "calibration_error")
@@ -100,8 +100,8 @@ def _review(fields: dict[str, Any]) -> str:
         "",
         "The **label** is the class that is likelier if both are equally frequent. The **confidence** is the probability that this",
         f"label is right in a real backlog, with these shares of the first classes: {prior}. They are stated, not estimated;",
-        "`--prior` changes them. Scores are calibrated with Platt's line on rows of hands that the model was not fitted on, with a",
-        "part of their words hidden, since plain folds flatter. Below these thresholds a row goes to review:",
+        "`--prior` changes them. Scores are calibrated with Platt's line on rows of hands that the model was not fitted on; rows that",
+        "were written without thought of labels weigh as much as all others. Below these thresholds a row goes to review:",
         "",
         "| class | target accuracy | threshold | accuracy above it | held-out rows | share above it |",
         "|---|---|---|---|---|---|",

@@ -62,6 +62,10 @@ def load_dataset(path: Path | str | None = None) -> datasets.Dataset:
         )
 
 
+#: The hands that wrote without thought of labels.
+NATURAL_HANDS: Final = r"(?:t-)?n\d+"
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Everything that a model is trained from.
@@ -114,6 +118,14 @@ class Corpus:
     def is_sure(self, axis: Axis) -> NDArray[np.bool_]:
         """Return for each row whether its label on `axis` is sure."""
         return np.asarray(~self.rows["unsure"].isin([axis, "both"]), dtype=bool)
+
+    @cached_property
+    def is_natural(self) -> NDArray[np.bool_]:
+        """Return for each row whether it was written without thought of labels, as backlogs are.
+
+        Others labelled it afterwards. Such rows are the nearest that the corpus has to strangers' texts.
+        """
+        return np.asarray(self.rows["hand"].str.fullmatch(NATURAL_HANDS), dtype=bool)
 
     @property
     def fingerprint(self) -> str:

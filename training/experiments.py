@@ -1,7 +1,7 @@
 """Vary a recipe and measure it the hard way: the search behind the shipped model, and its ablations.
 
-Every trial is scored on whole hands left out with some of their words hidden, which behaves more like
-strangers' texts than random folds do, and on a labelled file where one is given.
+Every trial is scored on whole natural hands left out (rows that were written without thought of labels),
+which behave more like strangers' texts than random folds do, and on a labelled file where one is given.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from joblib import Parallel, delayed
 
 from loopwise.model.labels import AXES, Axis
 from loopwise.model.vectors import WordVectors
-from loopwise.training.build import HIDDEN_WORDS, N_FOLDS
+from loopwise.training.build import N_FOLDS
 from loopwise.training.calibration import calibrate
 from loopwise.training.corpus import Corpus
 from loopwise.training.evaluate import LabelledTexts
@@ -42,7 +42,8 @@ class Trial:
     n_rows, n_words : int
         Rows and lexicon entries that it was fitted on.
     right : dict of (str, axis) to ndarray of bool
-        Whether each row was labelled right, on ``"hands"`` and, where given, ``"file"``.
+        Whether each row was labelled right, on ``"natural"`` (see `Corpus.is_natural`) and, where
+        given, ``"file"``.
     truth : dict of (str, axis) to ndarray of bool
         The labels of the same rows.
     """
@@ -95,16 +96,19 @@ def run_trial(
     vectors : WordVectors or None
     labelled : LabelledTexts, optional
     """
-    folds = folds_by(list(corpus.rows["hand"]), N_FOLDS, recipe.seed)
-    scores = out_of_fold(corpus, recipe, vectors, folds, drop=HIDDEN_WORDS, n_jobs=1)
+    # Everything else is always trained on: natural hands alone are left out.
+    natural = np.flatnonzero(corpus.is_natural)
+    by_hand = folds_by(list(corpus.rows["hand"].iloc[natural]), N_FOLDS, recipe.seed)
+    folds = [natural[part] for part in by_hand]
+    scores = out_of_fold(corpus, recipe, vectors, folds, n_jobs=1)
     right: dict[tuple[str, Axis], Bools] = {}
     truth: dict[tuple[str, Axis], Bools] = {}
     lines = {}
     for axis in AXES:
-        sure = corpus.is_sure(axis)
-        truth["hands", axis] = corpus.is_second(axis)[sure]
-        lines[axis] = calibrate(scores[axis][sure], truth["hands", axis])
-        right["hands", axis] = (lines[axis].apply(scores[axis][sure]) > 0) == truth["hands", axis]
+        sure = corpus.is_sure(axis) & corpus.is_natural
+        truth["natural", axis] = corpus.is_second(axis)[sure]
+        lines[axis] = calibrate(scores[axis][sure], truth["natural", axis])
+        right["natural", axis] = (lines[axis].apply(scores[axis][sure]) > 0) == truth["natural", axis]
     if labelled is not None:
         fitted = fit(corpus, recipe, vectors, heads=("loop", "mode"), tol=FOLD_TOLERANCE)
         decided = fitted.decision_function(labelled.texts)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "model" / "vectors"
-N_WORDS: Final = 40_000
-N_DIMS: Final = 192
+N_WORDS: Final = 60_000
+N_DIMS: Final = 64
 MAX_WORD_LENGTH: Final = 24
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from loopwise.training.monitor import DriftReport
 
 _TITLES = {
-    "groups": "cross-validation, groups kept together",
-    "hands": "cross-validation, whole hands left out and words hidden",
+    "hands": "cross-validation, whole hands left out",
+    "natural": "those of them that wrote without thought of labels",
     "test": "test rows",
 }
 
