@@ -34,7 +34,7 @@ def test_a_queue_of_a_trade_asks_about_all_of_its_jargon_first(model: ModelFile)
     jargon = titles.index[:16].tolist()
     assert "glimper" in jargon
     asked = " ".join(texts[i] for i in task_queue(texts, model, 24)).lower()
-    assert sum(word in asked for word in jargon) >= 14
+    assert sum(word in asked for word in jargon) >= 12
 
 
 def test_what_is_answered_and_its_likes_are_not_asked_again(model: ModelFile) -> None:
