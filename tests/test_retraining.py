@@ -17,6 +17,7 @@ from loopwise.model.labels import AXES
 from loopwise.model.modelfile import ModelFile
 from loopwise.model.store import SHIPPED_ID, Home
 from loopwise.training import TrainReport, candidate, train
+from loopwise.training.build import N_FOLDS
 from loopwise.training.candidate import known_cross_validation
 from loopwise.training.corpus import Corpus
 from loopwise.training.curve import N_CURVE_STEPS, draw_curve, learning_curve, print_curve
@@ -261,7 +262,7 @@ def test_training_again_does_not_repeat_the_cross_validation(taught: Taught, cor
     assert known_cross_validation(corpus, RECIPE, [parent]) is not None
     assert known_cross_validation(corpus, RECIPE.with_(balanced=False), [parent]) is None
     assert known_cross_validation(corpus.part(("train",)), RECIPE, [parent]) is None
-    assert taught.steps.count("cross-validation known") == 10
+    assert taught.steps.count("cross-validation known") == N_FOLDS
     for name in ("calibration", "thresholds", "review"):
         fields = taught.report.built.fields["axes"]["loop"]
         assert fields[name] == parent.fields["axes"]["loop"][name]

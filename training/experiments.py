@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from joblib import Parallel, delayed
 
 from loopwise.model.labels import AXES, Axis
 from loopwise.model.vectors import WordVectors
-from loopwise.training.build import N_FOLDS
 from loopwise.training.calibration import calibrate
 from loopwise.training.corpus import Corpus
 from loopwise.training.evaluate import LabelledTexts
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Bools = NDArray[np.bool_]
+
+#: The natural hands are left out in this many parts.
+N_PARTS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def run_trial(
     """
     # Everything else is always trained on: natural hands alone are left out.
     natural = np.flatnonzero(corpus.is_natural)
-    by_hand = folds_by(list(corpus.rows["hand"].iloc[natural]), N_FOLDS, recipe.seed)
+    by_hand = folds_by(list(corpus.rows["hand"].iloc[natural]), N_PARTS, recipe.seed)
     folds = [natural[part] for part in by_hand]
     scores = out_of_fold(corpus, recipe, vectors, folds, n_jobs=1)
     right: dict[tuple[str, Axis], Bools] = {}
@@ -122,11 +124,11 @@ def run_trial(
 def search_space(base: Recipe) -> list[tuple[str, Recipe]]:
     """Return the recipes that a search tries: the base, and each setting varied by itself."""
     features: dict[str, Sequence[Any]] = {
-        "pair_scale": (0.0, 0.5, 1.4),
-        "subword_scale": (0.0, 0.15, 0.5),
-        "cue_scale": (0.0, 1.0, 4.0),
-        "vector_scale": (0.5, 2.0),
-        "min_df_pair": (1, 3),
+        "pair_scale": (0.5, 1.4),
+        "subword_scale": (0.0, 0.6),
+        "cue_scale": (0.0, 2.0),
+        "vector_scale": (2.0,),
+        "min_df_pair": (3,),
     }
     trials = [("base", base)]
     trials += [
@@ -136,17 +138,18 @@ def search_space(base: Recipe) -> list[tuple[str, Recipe]]:
     ]
     trials += [
         (f"C_{axis}={C:g}", replace(base, C=base.C | {axis: C}))
-        for axis, C in product(AXES, (1.0, 3.0, 30.0))
+        for axis, C in product(AXES, (3.0, 10.0, 40.0))
+        if base.C[axis] != C
     ]
     trials += [
         (f"lexicon_weight_{axis}={w:g}", replace(base, lexicon_weight=base.lexicon_weight | {axis: w}))
-        for axis, w in product(AXES, (0.0, 0.5, 1.0, 2.0, 4.0))
+        for axis, w in product(AXES, (0.5, 1.0, 2.0, 4.0))
         if w != base.lexicon_weight[axis]
     ]
-    trials += [(f"neutral_weight={w:g}", replace(base, neutral_weight=w)) for w in (0.0, 0.5, 2.0)]
+    trials += [(f"neutral_weight={w:g}", replace(base, neutral_weight=w)) for w in (0.0, 2.0)]
     trials += [
         (f"vectors for {' and '.join(heads) or 'none'}", replace(base, vector_heads=heads))
-        for heads in ((), ("loop",), ("loop", "mode"))
+        for heads in ((), ("loop", "mode"))
     ]
     trials.append(("classes as they are", replace(base, balanced=False)))
     return trials
