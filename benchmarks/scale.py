@@ -64,7 +64,7 @@ def race(folder: Path, repeats: int, rows_per_part: int) -> Times:
         clusters = {1: one, 2: two}
         for n_workers, it in clusters.items():
             with distributed.Client(it) as client:
-                client.wait_for_workers(n_workers)
+                client.wait_for_workers(n_workers, timeout=120)
                 send_model(client)
                 timed_frame(folder, client)  # Workers import what they need.
         for _ in range(repeats):
@@ -89,7 +89,7 @@ def cost_of_a_part(folder: Path, n_rows: int, repeats: int) -> dict[int, float]:
     """Return the median seconds for the Parquet backlog in more and more parts, on two workers."""
     taken: dict[int, list[float]] = {}
     with cluster(2) as it, distributed.Client(it) as client:
-        client.wait_for_workers(2)
+        client.wait_for_workers(2, timeout=120)
         timed_backlog(folder, "small.parquet", it.scheduler_address, n_rows)
         for _ in range(repeats):
             for n_parts in (2, 20, 200):

@@ -70,8 +70,18 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture
 def client(cluster: Any) -> Iterator[Any]:
     with distributed.Client(cluster) as client:
-        client.wait_for_workers(2)
+        wait_for_both(client)
         yield client
+
+
+def wait_for_both(client: Any) -> None:
+    """Wait until two workers are there; on a busy machine a nanny may give up, and is then replaced."""
+    try:
+        client.wait_for_workers(2, timeout=30)
+    except TimeoutError:
+        client.cluster.scale(0)
+        client.cluster.scale(2)
+        client.wait_for_workers(2, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -276,11 +286,13 @@ def test_a_worker_that_does_not_see_the_folder_uses_the_model_it_was_sent(
     predictor: Predictor, client: Any
 ) -> None:
     send_model(client, predictor)
-    before = client.run(os.getpid)
+    before = set(client.run(os.getpid))
     kill_one(client)
-    while len(set(client.scheduler_info()["workers"]) - set(before)) < 1:
+    until = time.monotonic() + 30
+    while before <= set(client.scheduler_info()["workers"]) and time.monotonic() < until:
         time.sleep(0.05)
-    client.wait_for_workers(2)
+    wait_for_both(client)
+    assert set(client.scheduler_info()["workers"]) - before
     assert set(client.run(_predict_without, ModelSpec.of(predictor)).values()) == {"code"}
 
 
