@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 #: Distinct words remembered between blocks, at about 200 bytes each.
 _CACHE_LIMIT: Final = 1 << 18
 #: The largest position and the largest strength that are told apart when features are ranked.
-_LATEST: Final = (1 << 24) - 1
+_LATEST: Final = (1 << 20) - 1
 _STRONGEST: Final = (1 << 24) - 1
 #: A text block holds fewer rows than this, so that row, feature and position fit one 64-bit key.
-MAX_ROWS: Final = 1 << 14
+MAX_ROWS: Final = 1 << 15
 
 
 class BatchScorer:
@@ -253,13 +253,13 @@ class _Parts:
         # In the order of the single scorer: a word, the pair that it ends; the cues at last.
         order = np.concatenate([2 * word_at, 2 * self.pair_at + 3, 2 * self.starts[cue_rows + 1] + 2 + cue])
         order -= 2 * self.starts[rows]
-        keys = rows << 49 | ids << 24 | np.minimum(order, _LATEST)
+        keys = rows << 45 | ids << 20 | np.minimum(order, _LATEST)
         keys.sort()
-        first = np.flatnonzero(np.diff(keys >> 24, prepend=-1))
+        first = np.flatnonzero(np.diff(keys >> 20, prepend=-1))
         times = np.diff(first, append=len(keys))
         keys = keys[first]
-        rows = keys >> 49
-        return _Distinct(rows, keys >> 24 & 0x1FFFFFF, times * self.scale[rows], _LATEST - (keys & _LATEST))
+        rows = keys >> 45
+        return _Distinct(rows, keys >> 20 & 0x1FFFFFF, times * self.scale[rows], _LATEST - (keys & _LATEST))
 
     def top_features(self, axis: int, turned: NDArray[np.bool_], k: int) -> pa.Array:
         distinct = self._distinct
@@ -271,7 +271,7 @@ class _Parts:
         values = np.concatenate(tables)[distinct.ids] * distinct.factor
         size = np.abs(values)
         rank = np.minimum((size * RANKED_IN).astype(np.int64), _STRONGEST)
-        keys = np.where(size >= SHOWN_FROM, rank << 24 | distinct.earliness, 0)
+        keys = np.where(size >= SHOWN_FROM, rank << 20 | distinct.earliness, 0)
         # Every row has features, its length class at least, so that no segment is empty.
         starts = np.searchsorted(distinct.rows, np.arange(len(turned)))
         best_texts = []

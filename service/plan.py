@@ -128,5 +128,5 @@ def _reduced(part: pa.Array, markup: Markup | None) -> pa.Array:
     marked = pc.match_substring(part, "<")
     if not pc.any(marked).as_py():
         return part
-    cells = part.to_pylist()
-    return pa.array([to_text(cell, None) if "<" in cell else cell for cell in cells], pa.string())
+    texts = [to_text(cell, None) for cell in part.filter(marked).to_pylist()]
+    return pc.replace_with_mask(part, marked, pa.array(texts, pa.string()))
