@@ -40,7 +40,7 @@ async def transcript(folder: Path, home: Path) -> str:
             result = await client.call_tool(tool, arguments)
             message = " ".join(getattr(block, "text", "") for block in result.content)
             answer = f"error: {message}" if result.is_error else _json(result.structured_content)
-            for real, shown in ((folder, "/work/project"), (home, "/home/ana/loopwise")):
+            for real, shown in ((folder, "/path/to/my-project"), (home, "/path/to/home")):
                 answer = answer.replace(str(real), shown)
             told.append(f"> {tool} {json.dumps(arguments)}\n{answer}\n")
     return "```text\n" + "\n".join(told) + "```\n"

@@ -28,10 +28,15 @@ if TYPE_CHECKING:
 
 #: Distinct words remembered between blocks, at about 200 bytes each.
 _CACHE_LIMIT: Final = 1 << 18
-#: The largest position and the largest strength that are told apart when features are ranked.
-_LATEST: Final = (1 << 20) - 1
+#: Row, feature and position of a feature share one 64-bit key when features are ranked: these bits are the
+#: feature's and the position's.
+_FEATURE_BITS: Final = 25
+_PLACE_BITS: Final = 20
+#: The largest position and the largest strength that are told apart.
+_LATEST: Final = (1 << _PLACE_BITS) - 1
 _STRONGEST: Final = (1 << 24) - 1
-#: A text block holds fewer rows than this, so that row, feature and position fit one 64-bit key.
+#: A block of texts holds at most this many rows, which bounds the memory; the key has room for eight times
+#: as many.
 MAX_ROWS: Final = 1 << 15
 
 
@@ -253,13 +258,14 @@ class _Parts:
         # In the order of the single scorer: a word, the pair that it ends; the cues at last.
         order = np.concatenate([2 * word_at, 2 * self.pair_at + 3, 2 * self.starts[cue_rows + 1] + 2 + cue])
         order -= 2 * self.starts[rows]
-        keys = rows << 45 | ids << 20 | np.minimum(order, _LATEST)
+        keys = (rows << _FEATURE_BITS | ids) << _PLACE_BITS | np.minimum(order, _LATEST)
         keys.sort()
-        first = np.flatnonzero(np.diff(keys >> 20, prepend=-1))
+        first = np.flatnonzero(np.diff(keys >> _PLACE_BITS, prepend=-1))
         times = np.diff(first, append=len(keys))
         keys = keys[first]
-        rows = keys >> 45
-        return _Distinct(rows, keys >> 20 & 0x1FFFFFF, times * self.scale[rows], _LATEST - (keys & _LATEST))
+        features = keys >> _PLACE_BITS
+        rows, ids = features >> _FEATURE_BITS, features & ((1 << _FEATURE_BITS) - 1)
+        return _Distinct(rows, ids, times * self.scale[rows], _LATEST - (keys & _LATEST))
 
     def top_features(self, axis: int, turned: NDArray[np.bool_], k: int) -> pa.Array:
         distinct = self._distinct
@@ -271,7 +277,7 @@ class _Parts:
         values = np.concatenate(tables)[distinct.ids] * distinct.factor
         size = np.abs(values)
         rank = np.minimum((size * RANKED_IN).astype(np.int64), _STRONGEST)
-        keys = np.where(size >= SHOWN_FROM, rank << 20 | distinct.earliness, 0)
+        keys = np.where(size >= SHOWN_FROM, rank << _PLACE_BITS | distinct.earliness, 0)
         # Every row has features, its length class at least, so that no segment is empty.
         starts = np.searchsorted(distinct.rows, np.arange(len(turned)))
         best_texts = []

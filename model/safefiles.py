@@ -6,14 +6,13 @@ import errno
 import json
 import os
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from loopwise.errors import LoopwiseError
+from loopwise.errors import LoopwiseError, say
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY: Final = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -124,13 +123,9 @@ def append(path: Path, data: bytes) -> None:
             sync_folder(path.parent)
 
 
-def _say(line: str) -> None:
-    print(f"loopwise: {line}", file=sys.stderr)
-
-
 @contextmanager
 def writer_lock(
-    path: Path, purpose: str, wait: float = 30.0, say: Callable[[str], None] = _say
+    path: Path, purpose: str, wait: float = 30.0, say: Callable[[str], None] = say
 ) -> Iterator[None]:
     """Let one process in at a time; the others wait, and say for whom.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -19,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from loopwise.errors import LoopwiseError, ModelError, UsageError
+from loopwise.errors import LoopwiseError, ModelError, UsageError, say
 from loopwise.model.modelfile import ModelFile
 
 if TYPE_CHECKING:
@@ -194,7 +193,7 @@ class Home:
                 if changed != model_id:
                     continue
                 if "format version" in str(error):
-                    print(f"loopwise: {error}; using the shipped model for now", file=sys.stderr)
+                    say(f"{error}; using the shipped model for now")
                     return ModelFile.shipped()
                 if isinstance(error, UsageError):
                     raise ModelError(
@@ -319,7 +318,7 @@ class Home:
                 try:
                     self.load(model_id)
                 except LoopwiseError as error:
-                    print(f"loopwise: {model_id} is passed over: {error}", file=sys.stderr)
+                    say(f"{model_id} is passed over: {error}")
                     continue
                 self._enter(model_id, "rollback", f"from {active}")
                 return model_id

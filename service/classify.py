@@ -32,6 +32,13 @@ _AHEAD: Final = 2
 _COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd"}
 
 
+def n_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Options:
     """How a backlog is classified.
@@ -524,14 +531,19 @@ def _sync(file: IO[bytes]) -> None:
     os.fsync(file.fileno())
 
 
+def umask() -> int:
+    """Return which permissions new files and folders are not given."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 def _as_new_files_are(partial: Path, target: Path) -> None:
     """Give the file the mode that the target has, or that a new file would have."""
     try:
         mode = target.stat().st_mode & 0o777
     except FileNotFoundError:
-        mask = os.umask(0)
-        os.umask(mask)
-        mode = 0o666 & ~mask
+        mode = 0o666 & ~umask()
     partial.chmod(mode)
 
 

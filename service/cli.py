@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
 
 import typer
 
-from loopwise.errors import LoopwiseError
+from loopwise.errors import LoopwiseError, say
 from loopwise.service.cli_classify import classify
 from loopwise.service.cli_labels import label, labels_app
 from loopwise.service.cli_mcp import mcp
@@ -48,7 +48,7 @@ def main() -> NoReturn:
     try:
         app()
     except LoopwiseError as error:
-        print(f"loopwise: {error}", file=sys.stderr)
+        say(str(error))
         sys.exit(error.exit_code)
     except BrokenPipeError:
         _leave_quietly()
@@ -70,7 +70,8 @@ def _leave_quietly() -> NoReturn:
 
 def run() -> NoReturn:
     """Run the command line as a process of its own: what `loopwise` and ``python -m loopwise`` call."""
-    if sys.argv[1:2] == ["classify"] and "--scheduler" not in sys.argv:
+    on_cluster = any(argument.partition("=")[0] == "--scheduler" for argument in sys.argv)
+    if sys.argv[1:2] == ["classify"] and not on_cluster:
         _spare_pandas()
     main()
 
@@ -166,8 +167,9 @@ def _readable(prediction: Prediction) -> str:
 
 
 def _axis_line(axis: str, answer: AxisPrediction) -> str:
-    pro = ", ".join(f"{n} {c:+.2f}" for n, c in answer.top_features if c > 0) or "nothing"
-    con = ", ".join(f"{n} {c:+.2f}" for n, c in answer.top_features if c < 0) or "nothing"
+    features = answer.top_features
+    pro = ", ".join(f"{n} {c:+.2f}" for n, c in features if c > 0) or "nothing"
+    con = ", ".join(f"{n} {c:+.2f}" for n, c in features if c < 0) or "nothing"
     return f"  {axis}: {answer.label:<11} {answer.confidence:.2f}  for: {pro}  against: {con}"
 
 

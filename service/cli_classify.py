@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from loopwise.errors import UsageError
+from loopwise.errors import UsageError, say
 from loopwise.service.cli_options import (
     FromOption,
     HomeOption,
@@ -116,7 +114,7 @@ def classify(
     Exit codes: 0 done, 1 failed, 2 wrong usage or input (nothing is written), 141 the reader went away.
     """
     from loopwise.service.backlogs import Reading, Writing, route_backlog
-    from loopwise.service.classify import Options
+    from loopwise.service.classify import Options, n_cores
     from loopwise.service.progress import row_progress
 
     separator = "\t" if delimiter in ("tab", "\\t") else delimiter
@@ -125,7 +123,7 @@ def classify(
     predictor = load_predictor(
         model, home, routes, prior, target_accuracy, review_share, _sampler(backlog, reading, text)
     )
-    options = Options(tuple(text or ()), prefix, replace, strict, jobs or _n_cores(), for_review)
+    options = Options(tuple(text or ()), prefix, replace, strict, jobs or n_cores(), for_review)
     name = "standard input" if backlog == "-" else backlog
     size = Path(backlog).stat().st_size if Path(backlog).is_file() else None
     if scheduler is not None:
@@ -143,18 +141,11 @@ def classify(
                 reading=reading,
                 writing=writing,
                 options=options,
-                say=_say,
+                say=say,
                 on_block=on_block,
                 on_results=on_results,
             )
     _print_summary(total, name, dry_run)
-
-
-def _n_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _sampler(backlog: str, reading: Reading, text: Sequence[str] | None) -> Callable[[], list[str]]:
@@ -215,30 +206,26 @@ def _report(
     return report_page(path, name, predictor, others)
 
 
-def _say(line: str) -> None:
-    print(f"loopwise: {line}", file=sys.stderr)
-
-
 def _print_summary(total: Summary, name: str, dry_run: bool) -> None:
     from loopwise.model.labels import AXES
 
     for remark in total.remarks:
-        _say(remark)
+        say(remark)
     if dry_run:
         return
     if total.ragged:
         lines = ", ".join(map(str, total.ragged[:10])) + (" …" if len(total.ragged) > 10 else "")
-        _say(
+        say(
             f"{len(total.ragged)} rows of {name} have more or fewer cells than the header (lines {lines}); "
             "kept and routed"
         )
     if total.blank:
-        _say(f"{total.blank} blank lines kept as they are")
+        say(f"{total.blank} blank lines kept as they are")
     left_out = f", {total.written} of them written" if total.left_out else ""
-    _say(f"{total.rows} rows routed{left_out}")
+    say(f"{total.rows} rows routed{left_out}")
     for loop in AXES["loop"]:
         for mode in AXES["mode"]:
-            _say(f"  {total.quadrants[loop, mode]:>7}  {loop}, {mode}")
-    _say(f"  {total.review:>7}  to review")
+            say(f"  {total.quadrants[loop, mode]:>7}  {loop}, {mode}")
+    say(f"  {total.review:>7}  to review")
     for reason, n in total.reasons.most_common(5):
-        _say(f"           {n} {reason}")
+        say(f"           {n} {reason}")

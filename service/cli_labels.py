@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from loopwise.errors import InputError, UsageError
+from loopwise.errors import InputError, UsageError, say
 from loopwise.service.cli_options import FromOption, HomeOption, TextOption, WhoOption
 
 if TYPE_CHECKING:
@@ -27,10 +27,6 @@ labels_app = typer.Typer(
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
-def _say(line: str) -> None:
-    print(f"loopwise: {line}", file=sys.stderr)
-
-
 def _store(home: Path | None) -> LabelStore:
     from loopwise.model.store import Home
     from loopwise.training.labels import LabelStore
@@ -41,7 +37,7 @@ def _store(home: Path | None) -> LabelStore:
 def _read(store: LabelStore) -> LabelLog:
     log = store.read()
     for problem in log.problems:
-        _say(problem)
+        say(problem)
     return log
 
 
@@ -75,7 +71,7 @@ def add(
     if words and corrections:
         raise UsageError("--words and --corrections: choose one; a file holds the one or the other")
     table = read_texts(file, text, names=("phrase", "word") if words else (), source=source)
-    _say(f"reading {table.name} as {table.kind}, text from: {', '.join(table.text_columns)}")
+    say(f"reading {table.name} as {table.kind}, text from: {', '.join(table.text_columns)}")
     person = who or default_who()
     if words:
         records, refused = word_rows(table, person)
@@ -84,11 +80,11 @@ def add(
     else:
         records, refused = labelled_rows(table, person, loop=loop, mode=mode)
     for line in refusals(refused, table.name):
-        _say(line)
+        say(line)
     if refused and not records:
         raise InputError(f"{table.name}: no line holds a label; nothing was added")
     if corrections and not records:
-        _say(f"{table.name}: loop_correct and mode_correct are empty throughout; nothing to add")
+        say(f"{table.name}: loop_correct and mode_correct are empty throughout; nothing to add")
     store = _store(home)
     report = store.add(records, refused)
     print(
@@ -101,7 +97,7 @@ def add(
 def _tell_conflicts(log: LabelLog) -> None:
     conflicts = log.conflicts()
     if conflicts:
-        _say(f"{len(conflicts)} answers are in conflict and not trained on; see: loopwise labels conflicts")
+        say(f"{len(conflicts)} answers are in conflict and not trained on; see: loopwise labels conflicts")
 
 
 @labels_app.command("list")
@@ -118,7 +114,7 @@ def list_labels(json: JsonOption = False, home: HomeOption = None) -> None:
             print(f"{record.id}  {_said(record)}  {record.who}  {_short(record.text)}{mark}")
     if not json:
         tasks, words = len(log.labels("task")), len(log.labels("word"))
-        _say(f"{tasks} tasks and {words} words are labelled")
+        say(f"{tasks} tasks and {words} words are labelled")
 
 
 def _plain(record: Record) -> dict[str, Any]:
@@ -161,9 +157,9 @@ def conflicts(json: JsonOption = False, home: HomeOption = None) -> None:
         for record in conflict.answers:
             print(f"    {record.id}  {record.answer(conflict.axis)!s:<11}  {record.who}, {record.when}")
     if not found:
-        _say("nobody differs")
+        say("nobody differs")
     elif not json:
-        _say("to settle one: loopwise labels remove ID, or let one of the two answer again")
+        say("to settle one: loopwise labels remove ID, or let one of the two answer again")
 
 
 @labels_app.command()
@@ -208,7 +204,7 @@ def export(
         return
     with open_output(output) as file:
         file.write(data)
-    _say(f"{len(rows)} labels written to {output}")
+    say(f"{len(rows)} labels written to {output}")
 
 
 def label(
@@ -243,16 +239,16 @@ def label(
     if backlog == "-":
         raise UsageError("label reads your keystrokes from standard input; name the backlog as a file")
     table = read_texts(backlog, text, source=source)
-    _say(f"reading {table.name} as {table.kind}, text from: {', '.join(table.text_columns)}")
+    say(f"reading {table.name} as {table.kind}, text from: {', '.join(table.text_columns)}")
     place = Home.find(home)
     store, person = LabelStore.of(place), who or default_who()
     done = _read(store).settled_keys("word" if words else "task", person)
     items = _word_items(table, place, number, done) if words else _task_items(table, place, number, done)
     if not items:
         what = "words" if words else "tasks"
-        _say(f"{table.name}: nothing left to ask; all {what} worth asking about are answered")
+        say(f"{table.name}: nothing left to ask; all {what} worth asking about are answered")
         return
-    _say(f"{table.name}: {len(items)} to ask; s skips, u undoes, n adds a note, q quits, ? helps")
+    say(f"{table.name}: {len(items)} to ask; s skips, u undoes, n adds a note, q quits, ? helps")
     console = Console(highlight=False)
     with keyboard() as (read_key, read_line):
         session = Session(
@@ -340,4 +336,4 @@ def curve(
         print_curve(found)
     if output is not None:
         draw_curve(found, output)
-        _say(f"drawn to {output}")
+        say(f"drawn to {output}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from loopwise.errors import say
 from loopwise.service.cli_options import HomeOption
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def mcp(
     predictor = Predictor.load(model, home=home)
     record = _recorder(home) if allow_labels else None
     if sys.stdin.isatty():
-        print("loopwise: waiting for an MCP client on standard input; to stop: Ctrl-C", file=sys.stderr)
+        say("waiting for an MCP client on standard input; to stop: Ctrl-C")
     # A thread waits in standard input; Python's own handler would wait for it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     RoutingServer(predictor, folders, record).serve()

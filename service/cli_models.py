@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from loopwise.errors import LoopwiseError, UsageError
+from loopwise.errors import LoopwiseError, UsageError, say
 from loopwise.service.cli_options import FromOption, HomeOption, TextOption
 
 if TYPE_CHECKING:
@@ -22,10 +22,6 @@ models_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-
-def _say(line: str) -> None:
-    print(f"loopwise: {line}", file=sys.stderr)
 
 
 def train(
@@ -74,12 +70,12 @@ def train(
     place = Home.find(home)
     log = LabelStore.of(place).read()
     for problem in log.problems:
-        _say(problem)
+        say(problem)
     own = UserLabels.of(log, records)
     if conflicts := log.conflicts():
-        _say(f"{len(conflicts)} answers are in conflict and left out; see: loopwise labels conflicts")
+        say(f"{len(conflicts)} answers are in conflict and left out; see: loopwise labels conflicts")
     if not own.tasks and not own.words:
-        _say("there are no labels of your own; make some with: loopwise label BACKLOG")
+        say("there are no labels of your own; make some with: loopwise label BACKLOG")
     doubtful = contradictions(place.active_model(), own)
     print_contradictions(doubtful)
     if doubtful.too_many and promote is None and not yes:
@@ -111,7 +107,7 @@ def _searched(place: Home, measure: str | None, jobs: int) -> Recipe:
     labelled = LabelledTexts.read(measure) if measure is not None else None
     space = search_space(Recipe())
     log = place.folder / "search.jsonl"
-    _say(f"trying {len(space)} recipes; each is written to {log}")
+    say(f"trying {len(space)} recipes; each is written to {log}")
     with clear_errors(log), step_progress(len(space)) as on_step:
         place.folder.mkdir(parents=True, exist_ok=True)
         found = search(
@@ -134,7 +130,7 @@ def _records(labels: str) -> list[Record]:
     table = read_texts(labels)
     records, refused = labelled_rows(table, "this run")
     for line in refusals(refused, table.name):
-        _say(line)
+        say(line)
     return records
 
 
@@ -146,7 +142,7 @@ def _ask_about(doubtful: Contradictions) -> None:
     )
     if not sys.stdin.isatty():
         raise LoopwiseError(f"{doubtful}; nothing was trained. {way_out}")
-    _say(way_out)
+    say(way_out)
     if not typer.confirm("Train all the same, without promoting?", default=False):
         raise LoopwiseError("nothing was trained")
 
@@ -174,14 +170,14 @@ def monitor(
     place = Home.find(home)
     model = place.active_model()
     table = read_texts(backlog, text, source=source)
-    _say(f"reading {table.name} as {table.kind}, text from: {', '.join(table.text_columns)}")
+    say(f"reading {table.name} as {table.kind}, text from: {', '.join(table.text_columns)}")
     texts = [row.text for row in table.rows]
     if baseline is not None:
         reference = [row.text for row in read_texts(baseline, text).rows]
     else:
         corpus = Corpus.shipped()
         if corpus.fingerprint != model.fields["corpus"].get("fingerprint"):
-            _say("the active model was trained on another corpus; to catch up: loopwise train")
+            say("the active model was trained on another corpus; to catch up: loopwise train")
         reference = corpus.part(("test",)).texts
     labels = UserLabels.of(LabelStore.of(place).read())
     report = run(texts, model, reference, is_backlog=baseline is not None, labels=labels)

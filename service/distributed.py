@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 import socket
@@ -31,12 +30,23 @@ import pyarrow.parquet as pq
 
 from loopwise.errors import InputError, LoopwiseError, MissingExtraError, ModelError, UsageError
 from loopwise.model.modelfile import FIELDS_NAME, WEIGHTS_NAME, ModelFile
-from loopwise.service.classify import CsvClassifier, Options, Summary, open_input, open_output, write_results
+from loopwise.service.classify import (
+    CsvClassifier,
+    Options,
+    Summary,
+    open_input,
+    open_output,
+    summarize,
+    umask,
+    write_results,
+)
 from loopwise.service.columns import RESULT_COLUMNS
 from loopwise.service.csvblocks import Block, CsvSource
+from loopwise.service.layouts import recognise_layout
+from loopwise.service.plan import Plan
 from loopwise.service.predictor import Predictor, Settings
+from loopwise.service.readers import arrow_texts
 from loopwise.service.routes import Routes
-from loopwise.service.textcolumns import find_text_columns
 
 try:
     import distributed
@@ -431,46 +441,35 @@ class _Piece:
 
 @dataclass(frozen=True)
 class _Columns:
-    """What is dropped from each table, what is read as the task, what the result columns are called."""
+    """What becomes of the columns of each table: the plan that one machine would make."""
 
-    dropped: tuple[str, ...]
-    text: tuple[str, ...]
-    prefix: str
+    plan: Plan
 
     @classmethod
     def of(cls, schema: pa.Schema, source: str, options: Options) -> _Columns:
         if options.for_review:
             raise UsageError("--for-review makes columns to fill by hand; it is for CSV")
-        names = [options.prefix + name for name in RESULT_COLUMNS]
-        taken = [name for name in names if name in schema.names]
-        if taken and not options.replace:
-            raise UsageError(
-                f"{source}: the column{'s' * (len(taken) > 1)} {', '.join(taken)} would be written twice; "
-                "use --replace to replace, or --prefix TEXT to keep both"
-            )
+        plan = options.plan(source, list(schema.names), recognise_layout(schema.names))
         twice = [name for name, n in Counter(schema.names).items() if n > 1]
         if twice:
             raise InputError(f"{source}: the column {twice[0]} occurs twice; rename one of them")
-        kept = [name for name in schema.names if name not in taken]
-        return cls(tuple(taken), tuple(find_text_columns(kept, options.text or None)), options.prefix)
+        return cls(plan)
 
     def schema(self, own: pa.Schema) -> pa.Schema:
         """Return the schema of the result, for tables with the schema `own`."""
-        for name in self.dropped:
-            own = own.remove(own.get_field_index(name))
-        for name in RESULT_COLUMNS:
-            kind = pa.float64() if name.endswith("confidence") else pa.string()
-            own = own.append(pa.field(self.prefix + name, kind))
-        return own
+        kinds = [pa.float64() if name.endswith("confidence") else pa.string() for name in self.plan.added]
+        ours = map(pa.field, self.plan.added, kinds)
+        return pa.schema([*(own.field(i) for i in self.plan.kept), *ours], metadata=own.metadata)
 
-    def apply(self, table: pa.Table, predictor: Predictor) -> pa.Table:
-        """Return the table with its results."""
-        kept = table.drop_columns(list(self.dropped))
-        texts = {f"text{i}": kept[name] for i, name in enumerate(self.text)}
-        added = predictor.predict_frame(pa.table(texts), list(texts))
-        for name in RESULT_COLUMNS:
-            kept = kept.append_column(self.prefix + name, added[name])
-        return kept
+    def apply(self, table: pa.Table, predictor: Predictor) -> tuple[pa.Table, Summary]:
+        """Return the table with its results, and their counts."""
+        parts = [pa.array(arrow_texts(table.column(i)), pa.string()) for i in self.plan.text_at]
+        results = predictor.columns.columns(self.plan.texts(parts, table.num_rows))
+        routed = table.select(self.plan.kept)
+        for name, added in zip(RESULT_COLUMNS, self.plan.added, strict=True):
+            column = results[name].cast(pa.float64()) if name.endswith("confidence") else results[name]
+            routed = routed.append_column(added, column)
+        return routed, summarize(results, table.num_rows, table.num_rows)
 
 
 def _pieces(source: str, rows_per_part: int) -> tuple[list[_Piece], pa.Schema]:
@@ -593,9 +592,9 @@ def _write_part(parquet: Any, piece: _Piece, target: str, predictor: Predictor, 
     schema = columns.schema(parquet.schema_arrow)
     with fs.open(partial, "wb") as out, pq.ParquetWriter(out, schema) as writer:
         for table in _tables(parquet, piece):
-            routed = columns.apply(table, predictor)
+            routed, counts = columns.apply(table, predictor)
             writer.write_table(routed)
-            total.add(_counted(routed, columns.prefix))
+            total.add(counts)
     if partial != place:
         Path(partial).replace(place)
     return total
@@ -612,14 +611,6 @@ def _tables(parquet: Any, piece: _Piece) -> Iterator[pa.Table]:
         left -= rows.num_rows
         if rows.num_rows:
             yield pa.Table.from_batches([rows])
-
-
-def _counted(table: pa.Table, prefix: str) -> Summary:
-    loop, mode, review = (table[prefix + name].to_pylist() for name in ("loop", "mode", "review"))
-    reasons = Counter(review)
-    n_clear = reasons.pop("", 0)
-    quadrants = Counter(zip(loop, mode, strict=True))
-    return Summary(rows=table.num_rows, quadrants=quadrants, review=table.num_rows - n_clear, reasons=reasons)
 
 
 def _check_parts(folder: str, pieces: list[_Piece]) -> None:
@@ -672,9 +663,7 @@ def _output_folder(target: str) -> Iterator[str]:
         raise LoopwiseError(f"{target}: cannot be written ({error.strerror})") from error
     try:
         # As a new folder is made, so that workers of other users may write to it as the umask says.
-        mask = os.umask(0)
-        os.umask(mask)
-        partial.chmod(0o777 & ~mask)
+        partial.chmod(0o777 & ~umask())
         yield str(partial)
         partial.replace(path)
     finally:
@@ -724,7 +713,7 @@ class _ClusterClassifier(CsvClassifier):
         client: distributed.Client,
         spec: ModelSpec,
     ) -> None:
-        super().__init__(source, predictor.columns, options)
+        super().__init__(source, predictor.columns, options, layout=recognise_layout(source.header))
         self._client, self._spec = client, spec
 
     def run(self) -> Iterator[Any]:
@@ -746,4 +735,5 @@ class _ClusterClassifier(CsvClassifier):
 
 def _classify_block(block: Block, source: CsvSource, options: Options, spec: ModelSpec) -> Any:
     """On a worker: the result of one block of a CSV."""
-    return CsvClassifier(source, spec.predictor().columns, options)._block(block)
+    layout = recognise_layout(source.header)
+    return CsvClassifier(source, spec.predictor().columns, options, layout=layout)._block(block)

@@ -7,7 +7,6 @@ it says, nothing in it is obeyed. Only `loopwise.service.cli_mcp` imports this m
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -287,11 +286,11 @@ def classify_backlog(
         If it cannot be read, is no backlog, has no text column, or is too large.
     """
     from loopwise.service import backlogs
-    from loopwise.service.classify import Options
+    from loopwise.service.classify import Options, n_cores
 
     if source.stat().st_size > MAX_BACKLOG_BYTES:
         raise InputError(_too_large(f"more than {MAX_BACKLOG_BYTES:,} bytes"))
-    options = Options(text=tuple(text_columns), replace=replace, jobs=min(os.cpu_count() or 1, 4))
+    options = Options(text=tuple(text_columns), replace=replace, jobs=min(n_cores(), 4))
     with TemporaryDirectory() as nowhere:
         writing = backlogs.Writing(str(target or Path(nowhere) / "counted.csv"))
         total = backlogs.route_backlog(

@@ -207,7 +207,7 @@ def read_parquet(stream: IO[bytes], name: str) -> Table:
         line = 1
         try:
             for batch in file.iter_batches(CHUNK_ROWS):
-                columns = [_arrow_texts(column) for column in batch.columns]
+                columns = [arrow_texts(column) for column in batch.columns]
                 rows = [list(row) for row in zip(*columns, strict=True)]
                 yield Chunk(list(range(line, line + len(rows))), rows, pa.Table.from_batches([batch]))
                 line += len(rows)
@@ -219,7 +219,8 @@ def read_parquet(stream: IO[bytes], name: str) -> Table:
     return Table(name, "Parquet", header, read, layout, schema=file.schema_arrow)
 
 
-def _arrow_texts(column: pa.Array) -> list[str]:
+def arrow_texts(column: pa.Array | pa.ChunkedArray) -> list[str]:
+    """Return the cells of a column of any type as text (see `cell_text`)."""
     return [cell_text(value) for value in column.to_pylist()]
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from loopwise.errors import UsageError
+from loopwise.errors import UsageError, say
 from loopwise.model.labels import AXES, Axis
 from loopwise.service.predictor import Predictor
 
@@ -95,7 +94,7 @@ def changed_settings(
     elif review_share is not None:
         thresholds, remarks = thresholds_for_share(predictor, review_share, sample)
     for remark in remarks:
-        _say(remark)
+        say(remark)
     return predictor.with_settings(thresholds=thresholds)
 
 
@@ -105,7 +104,7 @@ def _prior(predictor: Predictor, priors: Sequence[str], sample: Sequence[str]) -
         if text == "auto":
             prior |= estimated_prior(predictor, sample)
             shares = ", ".join(f"{axis}={AXES[axis][0]}:{share:.2f}" for axis, share in prior.items())
-            _say(f"prior estimated from {len(sample)} rows of this backlog: {shares}")
+            say(f"prior estimated from {len(sample)} rows of this backlog: {shares}")
         else:
             axis, share = parse_prior(text)
             prior[axis] = share
@@ -136,10 +135,6 @@ def thresholds_for_share(
         f"question, and what is no clear task (from {len(texts)} rows)"
     )
     return {axis: dict.fromkeys(classes, threshold) for axis, classes in AXES.items()}, [remark]
-
-
-def _say(line: str) -> None:
-    print(f"loopwise: {line}", file=sys.stderr)
 
 
 def estimated_prior(predictor: Predictor, texts: Sequence[str]) -> dict[Axis, float]:

@@ -25,6 +25,7 @@ from loopwise import Predictor
 from loopwise.errors import InputError, LoopwiseError, ModelError, UsageError
 from loopwise.model.modelfile import ModelFile
 from loopwise.service import distributed as ours
+from loopwise.service.backlogs import Writing, route_backlog
 from loopwise.service.classify import CsvClassifier, Options, Summary, write_results
 from loopwise.service.columns import RESULT_COLUMNS
 from loopwise.service.csvblocks import CsvSource
@@ -176,6 +177,22 @@ def test_csv_is_the_same_to_the_byte_when_a_worker_is_killed_midway(
     assert 0 < on_block.killed_at[0] < N_ROWS
     assert total.rows == N_ROWS
     assert (tmp_path / "out.csv").read_bytes() == on_one_machine(data, predictor)
+
+
+def test_a_trackers_markup_is_read_as_on_one_machine(
+    predictor: Predictor, in_process: Any, tmp_path: Path
+) -> None:
+    address = in_process.scheduler.address
+    azure = ROOT / "data" / "examples" / "azure.csv"
+    classify_backlog(str(azure), str(tmp_path / "out.csv"), predictor, Options(), address)
+    route_backlog(str(azure), predictor, writing=Writing(str(tmp_path / "one.csv")))
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+
+    cells = ["<div><b>Fix</b> the login test</div>", "Ship a < b", "Write the notes"]
+    pq.write_table(pa.table({"title": cells}), tmp_path / "in.parquet")
+    classify_backlog(str(tmp_path / "in.parquet"), str(tmp_path / "out"), predictor, Options(), address)
+    route_backlog(str(tmp_path / "in.parquet"), predictor, writing=Writing(str(tmp_path / "one.parquet")))
+    assert read_folder(tmp_path / "out").equals(pq.read_table(tmp_path / "one.parquet"))
 
 
 @pytest.mark.slow
