@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -125,10 +126,10 @@ def axis_figures(
     """
     n = len(truth)
     correct = truth == predicted
-
-    def interval(statistic: Callable[[Bools, Bools, Floats], float]) -> Interval:
-        return bootstrap(lambda rows: statistic(truth[rows], predicted[rows], confidence[rows]), n, n_samples)
-
+    cells = (
+        confusion_matrix(truth, predicted, labels=[False, True]) if n else np.zeros((2, 2), dtype=np.int64)
+    )
+    rates = [_percentiles(of_all, of_samples) for of_all, of_samples in _rates(cells, n_samples)]
     classes = {}
     for name, is_class in zip(names, (False, True), strict=True):
         said = predicted == is_class
@@ -142,13 +143,11 @@ def axis_figures(
         )
     return AxisFigures(
         n=n,
-        accuracy=interval(lambda t, p, c: float(np.mean(t == p))),
-        balanced_accuracy=interval(lambda t, p, c: balanced_accuracy(t, p)),
-        macro_f1=interval(lambda t, p, c: _macro_f1(t, p)),
-        calibration_error=interval(lambda t, p, c: expected_calibration_error(t == p, c)),
-        confusion=confusion_matrix(truth, predicted, labels=[False, True]).tolist()
-        if n
-        else [[0, 0], [0, 0]],
+        accuracy=rates[0],
+        balanced_accuracy=rates[1],
+        macro_f1=rates[2],
+        calibration_error=_calibration_interval(correct, confidence, n_samples),
+        confusion=cells.tolist(),
         classes=classes,
     )
 
@@ -157,11 +156,68 @@ def _mean(values: NDArray[Any]) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
 
 
-def _macro_f1(truth: Bools, predicted: Bools) -> float:
-    scores = []
-    for c in (False, True):
-        both = int(((truth == c) & (predicted == c)).sum())
-        either = int((truth == c).sum() + (predicted == c).sum())
-        if either:
-            scores.append(2 * both / either)
-    return float(np.mean(scores)) if scores else float("nan")
+def _percentiles(value: float, samples: Floats) -> Interval:
+    if not np.isfinite(samples).any():
+        return Interval(float("nan"), float("nan"), float("nan"))
+    low, high = np.nanquantile(samples, [0.025, 0.975])
+    return Interval(float(value), float(low), float(high))
+
+
+def _rates(cells: NDArray[np.int64], n_samples: int, seed: int = 0) -> Iterator[tuple[float, Floats]]:
+    """Yield accuracy, balanced accuracy and macro-F1, each with its value in `n_samples` resamples.
+
+    All three are functions of the confusion matrix, and to draw rows with repeats is to draw the
+    four cells of that matrix from a multinomial distribution.
+    """
+    n = int(cells.sum())
+    shares = cells.ravel() / n if n else np.full(4, 0.25)
+    drawn = np.random.default_rng(seed).multinomial(n, shares, size=n_samples)
+    counts = np.vstack([cells.ravel()[None], drawn]).astype(np.float64)
+    true_first, wrong_second, wrong_first, true_second = counts.T
+    errors = wrong_first + wrong_second
+    # A class that no row has, or that nobody says, is left out of the mean.
+    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        accuracy = (true_first + true_second) / counts.sum(axis=1)
+        recalls = [true_first / (true_first + wrong_second), true_second / (true_second + wrong_first)]
+        scores = [2 * right / (2 * right + errors) for right in (true_first, true_second)]
+        for figure in (accuracy, np.nanmean(recalls, axis=0), np.nanmean(scores, axis=0)):
+            yield float(figure[0]), figure[1:]
+
+
+def _calibration_interval(correct: Bools, confidence: Floats, n_samples: int, seed: int = 0) -> Interval:
+    """Return the expected calibration error with its bootstrap interval."""
+    n = len(correct)
+    if not n:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    order = np.argsort(confidence, kind="stable")
+    gaps = correct[order] - confidence[order]
+    rng = np.random.default_rng(seed)
+    samples = [
+        repeated_calibration_error(gaps, np.bincount(rng.integers(0, n, n), minlength=n))
+        for _ in range(n_samples)
+    ]
+    return _percentiles(expected_calibration_error(correct, confidence), np.array(samples))
+
+
+def repeated_calibration_error(gaps: Floats, repeats: NDArray[np.int64], n_bins: int = N_BINS) -> float:
+    """Return the expected calibration error of rows of which some occur several times, without sorting.
+
+    Parameters
+    ----------
+    gaps : ndarray of float, shape (n,)
+        Whether each row is right (1 or 0) minus its confidence, in the order of the confidence.
+    repeats : ndarray of int, shape (n,)
+        How often each row occurs.
+    n_bins : int
+        Bins of equal mass, as `expected_calibration_error` cuts them.
+    """
+    total = int(repeats.sum())
+    sizes = np.full(min(n_bins, total), total // n_bins) + (np.arange(min(n_bins, total)) < total % n_bins)
+    edges = np.cumsum(sizes)
+    rows_up_to = np.cumsum(repeats)
+    gap_up_to = np.cumsum(repeats * gaps)
+    # An edge may fall among the repeats of one row, which all have the same gap.
+    last = np.searchsorted(rows_up_to, edges)
+    sums = gap_up_to[last] - (rows_up_to[last] - edges) * gaps[last]
+    return float(np.abs(np.diff(sums, prepend=0.0)).sum() / total)
