@@ -16,7 +16,6 @@ import pandas as pd
 from loopwise.model.labels import AXES, Axis
 from loopwise.model.modelfile import ModelFile
 from loopwise.model.store import Home
-from loopwise.model.vectors import WordVectors
 from loopwise.training import train
 from loopwise.training.corpus import Corpus
 from loopwise.training.fit import Recipe, fit
@@ -72,7 +71,7 @@ def words_or_tasks(harbour: pd.DataFrame, shipped: ModelFile) -> None:
     words = [graded(question.word, harbour) for question in word_queue(texts, shipped, N_WORDS)]
     rest = harbour.drop(harbour.index[sorted({*drawn, *asked})])
     fifty, first = records_from(harbour.iloc[drawn]), records_from(harbour.iloc[asked])
-    corpus, vectors = Corpus.shipped().part(("train", "validation")), WordVectors.shipped()
+    corpus = Corpus.shipped().part(("train", "validation"))
     with TemporaryDirectory() as folder:
         nobody = LabelStore.of(Home(Path(folder))).read()
     print(f"on {len(rest)} tasks that none of them holds")
@@ -85,7 +84,7 @@ def words_or_tasks(harbour: pd.DataFrame, shipped: ModelFile) -> None:
     }.items():
         own = UserLabels.of(nobody, records)
         extra = own.extra(DEFAULT_WEIGHT) if records else None
-        fitted = fit(corpus, Recipe(), vectors, heads=("loop", "mode"), extra=extra, tol=1e-5, n_jobs=2)
+        fitted = fit(corpus, Recipe(), heads=("loop", "mode"), extra=extra, tol=1e-5, n_jobs=2)
         raw = fitted.decision_function(rest["text"].tolist())
         lines = {axis: shipped.fields["axes"][axis]["calibration"] for axis in AXES}
         scores = {a: lines[a]["slope"] * raw[a] + lines[a]["intercept"] for a in AXES}

@@ -22,7 +22,6 @@ import numpy as np
 
 from benchmarks.peers import SEED, Peer, all_peers
 from loopwise.model.labels import AXES, Axis
-from loopwise.model.vectors import WordVectors
 from loopwise.training.build import N_FOLDS, PRIOR
 from loopwise.training.calibration import Calibration, calibrate, confidence, half_natural
 from loopwise.training.corpus import Corpus
@@ -175,10 +174,10 @@ def run_peer(peer: Peer, train: Corpus, held_outs: Sequence[HeldOut]) -> Result:
 def run_ours(train: Corpus, held_outs: Sequence[HeldOut], n_jobs: int) -> Result:
     """Fit Loopwise with its default recipe, calibrated on hands left out as the shipped model is."""
     start = time.perf_counter()
-    recipe, vectors, heads = Recipe(), WordVectors.shipped(), tuple(AXES)
+    recipe, heads = Recipe(), tuple(AXES)
     folds = folds_by(list(train.rows["hand"]), N_FOLDS, recipe.seed)
-    raw = out_of_fold(train, recipe, vectors, folds, heads=heads, n_jobs=n_jobs)
-    fitted = fit(train, recipe, vectors, heads=heads)
+    raw = out_of_fold(train, recipe, folds, heads=heads, n_jobs=n_jobs)
+    fitted = fit(train, recipe, heads=heads)
     scores = fitted.decision_function([text for h in held_outs for text in h.labelled.texts])
     result = Result(OURS)
     for axis in AXES:

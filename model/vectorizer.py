@@ -81,10 +81,10 @@ class TaskVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         n_texts = len(tokenized)
         word_df = Counter(chain.from_iterable(map(set, tokenized)))
         pair_df = Counter(chain.from_iterable(set(pairs(words)) for words in tokenized))
-        buckets = {word: _buckets(word) for word in word_df}
-        bucket_df = np.zeros(N_BUCKETS)
-        for words in tokenized:
-            bucket_df[list(set(chain.from_iterable(buckets[w] for w in words)))] += 1
+        position = {word: i for i, word in enumerate(word_df)}
+        counts = _incidence(([position[w] for w in words] for words in tokenized), len(position))
+        subwords = _incidence(map(_buckets, word_df), N_BUCKETS)
+        bucket_df = (counts @ subwords).getnnz(axis=0).astype(np.float64)
 
         def idf(df: NDArray[np.float64]) -> NDArray[np.float64]:
             return np.log((1 + n_texts) / (1 + df)) + 1

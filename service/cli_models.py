@@ -97,7 +97,6 @@ def train(
 def _searched(place: Home, measure: str | None, jobs: int) -> Recipe:
     """Search for a recipe, print what was found, and return the choice; each trial is kept in the home."""
     from loopwise.model.safefiles import clear_errors
-    from loopwise.model.vectors import WordVectors
     from loopwise.service.progress import step_progress
     from loopwise.training.corpus import Corpus
     from loopwise.training.evaluate import LabelledTexts
@@ -112,7 +111,6 @@ def _searched(place: Home, measure: str | None, jobs: int) -> Recipe:
         place.folder.mkdir(parents=True, exist_ok=True)
         found = search(
             Corpus.shipped(),
-            WordVectors.shipped(),
             labelled,
             log,
             space=space,

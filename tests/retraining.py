@@ -27,8 +27,8 @@ from loopwise.training.metrics import axis_figures
 
 ROOT = Path(__file__).resolve().parent.parent
 HARBOUR = ROOT / "data" / "examples" / "harbour.csv"
-#: Quick to fit: no borrowed vectors, a strong penalty.
-RECIPE = Recipe(vector_heads=(), C={"loop": 0.2, "mode": 0.2, "scope": 0.2})
+#: Quick to fit: a strong penalty.
+RECIPE = Recipe(C={"loop": 0.2, "mode": 0.2, "scope": 0.2})
 #: Next to a corpus of 400 rows a label weighs what it should; 8 is for thirty times as many.
 WEIGHT = 1.0
 

@@ -119,7 +119,7 @@ def test_the_wheel_holds_the_tree_and_works_among_impostors(tmp_path: Path) -> N
         "from loopwise.model.vectors import WordVectors; print(len(WordVectors.shipped().words) > 1000); "
         "from loopwise.training.build import build; from loopwise.training.fit import Recipe; "
         "part = Corpus.shipped(); part = Corpus(part.rows.iloc[::40], part.lexicon[:50], part.out_of_scope); "
-        "built = build(part, Recipe(vector_heads=()), None, n_jobs=1); "
+        "built = build(part, Recipe(), n_jobs=1); "
         "print(built.fields['corpus']['n_rows'])"
     )
     done = subprocess.run(

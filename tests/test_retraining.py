@@ -206,7 +206,7 @@ def test_ten_words_do_what_fifty_rows_do(
         kinds = [[r for r in records if r.kind == kind] for kind in ("task", "word")]
         assert sum(map(bool, kinds)) == 1
         labels = UserLabels.of(LabelStore.of(home).read(), records)
-        fitted = fit(part, RECIPE, None, heads=("loop", "mode"), extra=labels.extra(WEIGHT))
+        fitted = fit(part, RECIPE, heads=("loop", "mode"), extra=labels.extra(WEIGHT))
         scores = fitted.decision_function(rest["text"].tolist())
         figures[name] = {
             axis: float(((scores[axis] > 0) == (rest[axis] == AXES[axis][1])).mean()) for axis in AXES

@@ -72,7 +72,7 @@ def test_every_trial_is_written_down_with_its_figures(tmp_path: Path) -> None:
     )
     space = [("base", RECIPE), ("no words", replace(RECIPE, use_lexicon=False))]
     log = tmp_path / "search.jsonl"
-    found = search(corpus, None, labelled, log, space=space, n_jobs=1)
+    found = search(corpus, labelled, log, space=space, n_jobs=1)
     lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
     assert [line["name"] for line in lines] == ["base", "no words"]
     assert set(lines[0]["figures"]) == {"natural_loop", "natural_mode", "file_loop", "file_mode"}

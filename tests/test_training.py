@@ -16,13 +16,15 @@ from loopwise import Predictor
 from loopwise.model.batch import BatchScorer
 from loopwise.model.labels import AXES
 from loopwise.model.modelfile import ModelFile
-from loopwise.model.vectors import WordVectors
 from loopwise.training.build import BuiltModel, build
 from loopwise.training.card import model_card
 from loopwise.training.corpus import Corpus
 from loopwise.training.fit import Recipe
 from tests.conftest import SOAK
 from tests.strategies import texts
+
+#: Every kind of feature: words, pairs, sub-words, cues, vectors.
+WITH_VECTORS = Recipe(vector_heads=("loop", "mode", "scope"), vector_words=3000, vector_dims=16)
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +35,8 @@ def small_corpus() -> Corpus:
 
 @pytest.fixture(scope="module")
 def built(small_corpus: Corpus) -> BuiltModel:
-    """A small model with every kind of feature: words, pairs, sub-words, cues, vectors."""
-    vectors = WordVectors.shipped().head(3000, 16)
-    return build(small_corpus, Recipe(vector_heads=("loop", "mode", "scope")), vectors, n_jobs=1)
+    """A small model with every kind of feature."""
+    return build(small_corpus, WITH_VECTORS, n_jobs=1)
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +77,7 @@ def test_the_folded_model_gives_the_pipelines_probabilities(
 
 
 def test_training_twice_gives_the_same_model(built: BuiltModel, small_corpus: Corpus) -> None:
-    again = build(
-        small_corpus,
-        Recipe(vector_heads=("loop", "mode", "scope")),
-        WordVectors.shipped().head(3000, 16),
-        n_jobs=2,
-    )
+    again = build(small_corpus, WITH_VECTORS, n_jobs=2)
     for name, array in built.arrays.items():
         np.testing.assert_allclose(array, again.arrays[name], rtol=1e-5, atol=1e-6)
     for axis in AXES:
@@ -102,10 +98,9 @@ def test_the_lexicon_teaches_words_that_no_row_holds(small_corpus: Corpus) -> No
 
     word = pd.DataFrame({"phrase": ["zorbify"], "loop": [2], "mode": [2], "trade": ["x"], "hand": ["x"]})
     taught = Corpus(small_corpus.rows, pd.concat([small_corpus.lexicon, word]), small_corpus.out_of_scope)
-    recipe = Recipe(vector_heads=())
     from loopwise.training.fit import fit
 
-    plain, knowing = (fit(c, recipe, None).decision_function(["zorbify"]) for c in (small_corpus, taught))
+    plain, knowing = (fit(c, Recipe()).decision_function(["zorbify"]) for c in (small_corpus, taught))
     assert knowing["loop"][0] < plain["loop"][0]
     assert knowing["mode"][0] > plain["mode"][0]
 
@@ -117,12 +112,12 @@ def test_the_shipped_model_is_what_the_corpus_gives(model: ModelFile, tmp_path: 
     assert model.fields["corpus"]["fingerprint"] == corpus.fingerprint
     sample = corpus.texts[::15]
     if SOAK:
-        again = build(corpus, Recipe(), WordVectors.shipped())
+        again = build(corpus, Recipe())
         assert worst_difference(again, model, sample) < 1e-6
         return
     from loopwise.training.fit import fit
 
-    fitted = fit(corpus.part(("train", "validation")), Recipe(), WordVectors.shipped())
+    fitted = fit(corpus.part(("train", "validation")), Recipe())
     raw = fitted.decision_function(sample)
     score = BatchScorer(model).score(pa.array(sample, pa.string()))
     for axis in AXES:

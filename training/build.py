@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,6 @@ from sklearn.pipeline import Pipeline
 
 from loopwise.model.folding import Head, fold, write_model
 from loopwise.model.labels import AXES, Axis
-from loopwise.model.vectors import WordVectors
 from loopwise.training.calibration import (
     TARGETS,
     Calibration,
@@ -38,9 +38,10 @@ if TYPE_CHECKING:
 #: any mixture, so the loop is left even; about 85 in 100 backlog items can be delegated.
 PRIOR: Final[dict[Axis, float]] = {"loop": 0.5, "mode": 0.85}
 TARGET_ACCURACY: Final = 0.95
-N_FOLDS: Final = 5
-#: At most this share of the truly interactive held-out rows may pass as autonomous without review.
-UNSAFE_DELEGATION: Final = 0.1
+N_FOLDS: Final = 4
+#: At most this share of the truly interactive natural rows held out may be delegated without review (of
+#: all hands' rows that is about 8 in 100). With less, more than half of a real backlog goes to review.
+UNSAFE_DELEGATION: Final = 0.135
 #: Steps of a build, for progress bars: the cross-validation and the final fit.
 N_STEPS: Final = N_FOLDS + 1
 
@@ -134,7 +135,6 @@ def versions() -> dict[str, str]:
 def cross_validate(
     rows: Corpus,
     recipe: Recipe,
-    vectors: WordVectors | None,
     *,
     n_jobs: int = 2,
     on_step: Callable[[str], None] = lambda step: None,
@@ -142,20 +142,28 @@ def cross_validate(
     """Score every row with models that saw no row of its hand, calibrate on that and pick thresholds."""
     folds = folds_by(list(rows.rows["hand"]), N_FOLDS, recipe.seed)
     scores = out_of_fold(
-        rows, recipe, vectors, folds, n_jobs=n_jobs, on_fold=lambda: on_step("cross-validating hands")
+        rows, recipe, folds, n_jobs=n_jobs, on_fold=lambda: on_step("cross-validating hands")
     )
     calibrations: dict[Axis, Calibration] = {}
     figures: dict[str, dict[Axis, AxisFigures]] = {"hands": {}, "natural": {}}
-    review = {}
+    log_odds: dict[Axis, Floats] = {}
     for axis in AXES:
         sure = rows.is_sure(axis)
         weight = half_natural(rows.is_natural[sure])
         line = calibrations[axis] = calibrate(scores[axis][sure], rows.is_second(axis)[sure], weight)
-        log_odds = line.apply(scores[axis])
-        figures["hands"][axis] = _figures(axis, rows, log_odds)
-        figures["natural"][axis] = _figures(axis, rows, log_odds, rows.is_natural)
-        thresholds = _thresholds(axis, rows, log_odds)
-        review[axis] = {name: [t.to_dict() for t in table] for name, table in thresholds.items()}
+        log_odds[axis] = line.apply(scores[axis])
+        figures["hands"][axis] = _figures(axis, rows, log_odds[axis])
+        figures["natural"][axis] = _figures(axis, rows, log_odds[axis], rows.is_natural)
+    loop = _thresholds("loop", rows, log_odds["loop"])
+    floors = [_delegation_floor(rows, log_odds, *of_target) for of_target in zip(*loop.values(), strict=True)]
+    tables: dict[Axis, dict[str, list[ReviewThreshold]]] = {
+        "loop": loop,
+        "mode": _thresholds("mode", rows, log_odds["mode"], floors),
+    }
+    review = {
+        axis: {name: [t.to_dict() for t in table] for name, table in by_class.items()}
+        for axis, by_class in tables.items()
+    }
     metrics = {kind: {axis: f.to_dict() for axis, f in by.items()} for kind, by in figures.items()}
     return CrossValidation(calibrations, review, metrics, figures)
 
@@ -163,7 +171,6 @@ def cross_validate(
 def build(
     corpus: Corpus,
     recipe: Recipe,
-    vectors: WordVectors | None,
     *,
     extra: ExtraRows | None = None,
     crossed: CrossValidation | None = None,
@@ -177,7 +184,6 @@ def build(
     corpus : Corpus
         The test split is only measured on; the rest is trained on.
     recipe : Recipe
-    vectors : WordVectors or None
     extra : ExtraRows, optional
         A user's labels, trained on.
     crossed : CrossValidation, optional
@@ -189,9 +195,12 @@ def build(
         if `crossed` is given.
     """
     rows = corpus.part(("train", "validation"))
-    if crossed is None:
-        crossed = cross_validate(rows, recipe, vectors, n_jobs=n_jobs, on_step=on_step)
-    fitted = fit(rows, recipe, vectors, extra=extra, n_jobs=n_jobs)
+    # The folds run in processes of their own; meanwhile a thread of this one fits all rows.
+    with ThreadPoolExecutor(1) as beside:
+        final = beside.submit(fit, rows, recipe, extra=extra, n_jobs=n_jobs if crossed else 1)
+        if crossed is None:
+            crossed = cross_validate(rows, recipe, n_jobs=n_jobs, on_step=on_step)
+        fitted = final.result()
     on_step("fitting all rows")
 
     calibrations = {"scope": Calibration(1.0, 0.0)} | {str(k): v for k, v in crossed.calibrations.items()}
@@ -242,23 +251,45 @@ def _figures(
     return axis_figures(corpus.is_second(axis)[counted], second[counted], conf[counted], AXES[axis])
 
 
-def _thresholds(axis: Axis, corpus: Corpus, log_odds: Floats) -> dict[str, list[ReviewThreshold]]:
-    """Return the review thresholds of each predicted class for every target, on held-out rows."""
+_NO_FLOORS: Final = (0.0,) * len(TARGETS)
+
+
+def _thresholds(
+    axis: Axis, corpus: Corpus, log_odds: Floats, floors: Sequence[float] = _NO_FLOORS
+) -> dict[str, list[ReviewThreshold]]:
+    """Return the review thresholds of each predicted class for every target, on held-out rows.
+
+    Those of the first class are at least `floors`, one a target.
+    """
     sure = corpus.is_sure(axis)
     truth = corpus.is_second(axis)[sure]
     second, conf = confidence(log_odds[sure], PRIOR[axis])
     weight = prior_weights(truth, PRIOR[axis])
-    # A missed interactive task costs more than a needless look.
-    missed = np.where(second, 0.0, conf)[truth] if axis == "mode" else np.zeros(1)
-    floors = (float(np.quantile(missed, 1 - UNSAFE_DELEGATION)), 0.0)
     tables = {}
-    for name, is_second, floor in zip(AXES[axis], (False, True), floors, strict=True):
+    for name, is_second, at_least in zip(AXES[axis], (False, True), (floors, _NO_FLOORS), strict=True):
         said = second == is_second
         tables[name] = [
             review_threshold((truth == second)[said], conf[said], weight[said], target, floor=floor)
-            for target in TARGETS
+            for target, floor in zip(TARGETS, at_least, strict=True)
         ]
     return tables
+
+
+def _delegation_floor(
+    corpus: Corpus, log_odds: dict[Axis, Floats], code: ReviewThreshold, knowledge: ReviewThreshold
+) -> float:
+    """Return from which confidence "autonomous" leaves at most `UNSAFE_DELEGATION` unseen.
+
+    A missed interactive task costs more than a needless look. Rows whose loop is below its threshold
+    are looked at anyway. Natural rows judge, or all where there are none.
+    """
+    judges = corpus.is_sure("mode") & corpus.is_second("mode")
+    judges &= corpus.is_natural | ~(judges & corpus.is_natural).any()
+    is_knowledge, conf = confidence(log_odds["loop"], PRIOR["loop"])
+    looked_at = conf < np.where(is_knowledge, knowledge.threshold, code.threshold)
+    is_interactive, conf = confidence(log_odds["mode"], PRIOR["mode"])
+    unseen = np.where(is_interactive | looked_at, 0.0, conf)[judges]
+    return float(np.quantile(unseen, 1 - UNSAFE_DELEGATION)) if len(unseen) else 0.0
 
 
 def _at(table: list[dict[str, Any]], target: float) -> float:

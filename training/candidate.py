@@ -15,7 +15,6 @@ from loopwise.model.labels import AXES, Axis
 from loopwise.model.modelfile import ModelFile
 from loopwise.model.safefiles import utc_now
 from loopwise.model.store import Home
-from loopwise.model.vectors import WordVectors
 from loopwise.training.build import N_STEPS, BuiltModel, CrossValidation, build, versions
 from loopwise.training.card import model_card
 from loopwise.training.corpus import Corpus
@@ -203,7 +202,6 @@ class _Training:
 
     def _build(self, relatives: list[ModelFile]) -> tuple[BuiltModel, dict[Axis, Floats]]:
         """Return the candidate, and its calibrated log-odds for the user's labels, each held out."""
-        vectors = WordVectors.shipped() if self.recipe.vector_heads else None
         crossed = known_cross_validation(self.corpus, self.recipe, relatives)
         if crossed is not None:
             for _ in range(N_STEPS - 1):
@@ -212,7 +210,6 @@ class _Training:
         built = build(
             self.corpus,
             self.recipe,
-            vectors,
             extra=extra,
             crossed=crossed,
             n_jobs=self.n_jobs,
@@ -221,7 +218,6 @@ class _Training:
         raw = held_out_scores(
             self.corpus.part(("train", "validation")),
             self.recipe,
-            vectors,
             self.own,
             self.weight,
             n_jobs=self.n_jobs,

@@ -14,7 +14,6 @@ from joblib import Parallel, delayed
 from loopwise.errors import LoopwiseError, MissingExtraError, UsageError
 from loopwise.model.labels import AXES, Axis
 from loopwise.model.store import Home
-from loopwise.model.vectors import WordVectors
 from loopwise.training.corpus import Corpus
 from loopwise.training.fit import Recipe
 from loopwise.training.labels import LabelStore
@@ -116,10 +115,9 @@ def learning_curve(
             f"{len(own.tasks)} labelled tasks make no curve; {MIN_LABELS} are needed. "
             "Label some: loopwise label BACKLOG"
         )
-    vectors = WordVectors.shipped() if recipe.vector_heads else None
     rows = corpus.part(("train", "validation"))
     jobs = [(part, shown) for part in parts for shown in _shown(len(own.tasks), part, recipe.seed)]
-    tasks = (delayed(score_part)(rows, recipe, vectors, own, weight, part, shown) for part, shown in jobs)
+    tasks = (delayed(score_part)(rows, recipe, own, weight, part, shown) for part, shown in jobs)
     scores = {axis: np.full((len(SHARES), len(own.tasks)), np.nan) for axis in AXES}
     results = Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
     for number, ((part, _), found) in enumerate(zip(jobs, results, strict=True)):

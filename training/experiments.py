@@ -17,7 +17,6 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from loopwise.model.labels import AXES, Axis
-from loopwise.model.vectors import WordVectors
 from loopwise.training.calibration import calibrate
 from loopwise.training.corpus import Corpus
 from loopwise.training.evaluate import LabelledTexts
@@ -84,7 +83,6 @@ def run_trial(
     name: str,
     recipe: Recipe,
     corpus: Corpus,
-    vectors: WordVectors | None,
     labelled: LabelledTexts | None = None,
 ) -> Trial:
     """Measure one recipe on hands left out, and on a labelled file where one is given.
@@ -95,14 +93,13 @@ def run_trial(
     recipe : Recipe
     corpus : Corpus
         Without its test rows.
-    vectors : WordVectors or None
     labelled : LabelledTexts, optional
     """
     # Everything else is always trained on: natural hands alone are left out.
     natural = np.flatnonzero(corpus.is_natural)
     by_hand = folds_by(list(corpus.rows["hand"].iloc[natural]), N_PARTS, recipe.seed)
     folds = [natural[part] for part in by_hand]
-    scores = out_of_fold(corpus, recipe, vectors, folds, n_jobs=1)
+    scores = out_of_fold(corpus, recipe, folds, n_jobs=1)
     right: dict[tuple[str, Axis], Bools] = {}
     truth: dict[tuple[str, Axis], Bools] = {}
     lines = {}
@@ -112,7 +109,7 @@ def run_trial(
         lines[axis] = calibrate(scores[axis][sure], truth["natural", axis])
         right["natural", axis] = (lines[axis].apply(scores[axis][sure]) > 0) == truth["natural", axis]
     if labelled is not None:
-        fitted = fit(corpus, recipe, vectors, heads=("loop", "mode"), tol=FOLD_TOLERANCE)
+        fitted = fit(corpus, recipe, heads=("loop", "mode"), tol=FOLD_TOLERANCE)
         decided = fitted.decision_function(labelled.texts)
         for axis in AXES:
             sure = labelled.sure[axis]
@@ -127,7 +124,6 @@ def search_space(base: Recipe) -> list[tuple[str, Recipe]]:
         "pair_scale": (0.5, 1.4),
         "subword_scale": (0.0, 0.6),
         "cue_scale": (0.0, 2.0),
-        "vector_scale": (2.0,),
         "min_df_pair": (3,),
     }
     trials = [("base", base)]
@@ -143,13 +139,18 @@ def search_space(base: Recipe) -> list[tuple[str, Recipe]]:
     ]
     trials += [
         (f"lexicon_weight_{axis}={w:g}", replace(base, lexicon_weight=base.lexicon_weight | {axis: w}))
-        for axis, w in product(AXES, (0.5, 1.0, 2.0, 4.0))
+        for axis, w in product(AXES, (0.5, 1.0, 2.0, 4.0, 8.0))
         if w != base.lexicon_weight[axis]
+    ]
+    trials += [
+        (f"natural_weight_{axis}={w:g}", replace(base, natural_weight=base.natural_weight | {axis: w}))
+        for axis, w in product(AXES, (1.0, 3.0))
+        if w != base.natural_weight[axis]
     ]
     trials += [(f"neutral_weight={w:g}", replace(base, neutral_weight=w)) for w in (0.0, 2.0)]
     trials += [
-        (f"vectors for {' and '.join(heads) or 'none'}", replace(base, vector_heads=heads))
-        for heads in ((), ("loop", "mode"))
+        (f"vectors for {' and '.join(heads)}", replace(base, vector_heads=heads))
+        for heads in (("loop",), ("loop", "mode"))
     ]
     trials.append(("classes as they are", replace(base, balanced=False)))
     return trials
@@ -157,11 +158,11 @@ def search_space(base: Recipe) -> list[tuple[str, Recipe]]:
 
 def ablation_space(base: Recipe, corpus: Corpus) -> Iterator[tuple[str, Recipe, Corpus]]:
     """Yield the rows of the ablation table: each lever by itself, then fewer rows, then fewer words."""
-    plain = replace(base, use_lexicon=False, vector_heads=())
-    yield "rows only", plain, corpus
-    yield "rows + words", replace(base, vector_heads=()), corpus
-    yield "rows + vectors", replace(base, use_lexicon=False), corpus
-    yield "rows + words + vectors", base, corpus
+    yield "rows only", replace(base, use_lexicon=False), corpus
+    yield "rows + words", base, corpus
+    yield "rows + vectors", replace(base, use_lexicon=False, vector_heads=("loop",)), corpus
+    yield "rows + words + vectors", replace(base, vector_heads=("loop",)), corpus
+    yield "vectors for both axes", replace(base, vector_heads=("loop", "mode")), corpus
     yield "without neutral words", replace(base, neutral_weight=0.0), corpus
     rng = np.random.default_rng(base.seed)
     row_order = rng.permutation(len(corpus.rows))
@@ -176,7 +177,6 @@ def ablation_space(base: Recipe, corpus: Corpus) -> Iterator[tuple[str, Recipe, 
 
 def run_trials(
     trials: Iterable[tuple[str, Recipe, Corpus]],
-    vectors: WordVectors | None,
     labelled: LabelledTexts | None,
     log: Path,
     *,
@@ -184,7 +184,7 @@ def run_trials(
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> list[Trial]:
     """Run trials in parallel and write each to `log`, one JSON object a line, as soon as it is done."""
-    jobs = (delayed(run_trial)(name, recipe, corpus, vectors, labelled) for name, recipe, corpus in trials)
+    jobs = (delayed(run_trial)(name, recipe, corpus, labelled) for name, recipe, corpus in trials)
     done = []
     with log.open("w", encoding="utf-8") as file:
         for trial in Parallel(n_jobs=n_jobs, return_as="generator")(jobs):
@@ -248,7 +248,6 @@ def beats(trial: Trial, other: Trial) -> bool:
 
 def search(
     corpus: Corpus,
-    vectors: WordVectors | None,
     labelled: LabelledTexts | None,
     log: Path,
     *,
@@ -262,7 +261,6 @@ def search(
     ----------
     corpus : Corpus
         Its test rows take no part.
-    vectors : WordVectors or None
     labelled : LabelledTexts, optional
         Tasks from outside, measured on as well.
     log : Path
@@ -277,7 +275,7 @@ def search(
     rows = corpus.part(("train", "validation"))
     recipes = search_space(Recipe()) if space is None else space
     trials = ((name, recipe, rows) for name, recipe in recipes)
-    return Search.of(run_trials(trials, vectors, labelled, log, n_jobs=n_jobs, on_trial=on_trial))
+    return Search.of(run_trials(trials, labelled, log, n_jobs=n_jobs, on_trial=on_trial))
 
 
 def trial_table(trials: Sequence[Trial]) -> str:

@@ -42,6 +42,8 @@ class Recipe:
         Whether rows are weighted so that both classes of an axis weigh the same.
     unsure_weight : float
         Weight of a row whose label on the axis is unsure.
+    natural_weight : dict of axis to float
+        Weight of a row written without thought of labels (see `Corpus.is_natural`) next to another's 1.
     lexicon_weight : dict of axis to float
         Weight of a lexicon entry of grade 2 or -2 next to a row's 1; grade 1 weighs half.
     neutral_weight : float
@@ -52,21 +54,27 @@ class Recipe:
     use_lexicon : bool
         Whether labelled words take part.
     vector_heads : tuple of str
-        The heads that see borrowed meaning.
+        The heads that see borrowed meaning (see `loopwise.model.vectors`). None of them by default: beside
+        the lexicon of today the vectors bring nothing (the ablations in the model card).
+    vector_words, vector_dims : int or None
+        How much of the shipped table they see; None for all of it.
     vectorizer : dict
         Parameters of `TaskVectorizer`.
     seed : int
         Seeds the folds and everything else that is drawn.
     """
 
-    C: dict[str, float] = field(default_factory=lambda: {"loop": 20.0, "mode": 10.0, "scope": 10.0})
+    C: dict[str, float] = field(default_factory=lambda: {"loop": 10.0, "mode": 5.0, "scope": 10.0})
     balanced: bool = True
     unsure_weight: float = 0.3
-    lexicon_weight: dict[str, float] = field(default_factory=lambda: {"loop": 1.0, "mode": 2.0})
+    natural_weight: dict[str, float] = field(default_factory=lambda: {"loop": 1.0, "mode": 3.0})
+    lexicon_weight: dict[str, float] = field(default_factory=lambda: {"loop": 1.0, "mode": 4.0})
     neutral_weight: float = 1.0
     scope_word_weight: float = 1.0
     use_lexicon: bool = True
-    vector_heads: tuple[str, ...] = ("loop", "scope")
+    vector_heads: tuple[str, ...] = ()
+    vector_words: int | None = None
+    vector_dims: int | None = None
     vectorizer: dict[str, Any] = field(default_factory=dict)
     seed: int = 20261121
 
@@ -77,6 +85,10 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for the model file and the search log."""
         return asdict(self)
+
+    def vectors(self) -> WordVectors | None:
+        """Read borrowed meaning as far as this recipe uses it; None if no head sees it."""
+        return WordVectors.shipped().head(self.vector_words, self.vector_dims) if self.vector_heads else None
 
 
 @dataclass(frozen=True)
@@ -126,7 +138,6 @@ class ExtraRows:
 def fit(
     corpus: Corpus,
     recipe: Recipe,
-    vectors: WordVectors | None,
     *,
     heads: Sequence[str] = HEADS,
     extra: ExtraRows | None = None,
@@ -140,8 +151,6 @@ def fit(
     corpus : Corpus
         All of its rows are used.
     recipe : Recipe
-    vectors : WordVectors or None
-        Borrowed meaning; taken where the recipe says so.
     heads : sequence of str
         Which of `HEADS` to fit.
     extra : ExtraRows, optional
@@ -154,9 +163,7 @@ def fit(
     lexicon = _merged_lexicon(corpus, extra) if recipe.use_lexicon else _merged_lexicon(corpus, None).iloc[:0]
     phrases = list(lexicon["phrase"])
     texts = corpus.texts + (extra.texts if extra else [])
-    vectorizer = TaskVectorizer(
-        phrases=phrases, vectors=vectors if recipe.vector_heads else None, **recipe.vectorizer
-    ).fit(texts)
+    vectorizer = TaskVectorizer(phrases=phrases, vectors=recipe.vectors(), **recipe.vectorizer).fit(texts)
     rows = vectorizer.transform(texts)
     words = vectorizer.transform_phrases(phrases)
 
@@ -202,6 +209,7 @@ def _axis_data(
     """Return features, labels and weights of one axis: the rows, the user's rows, the labelled words."""
     y = corpus.is_second(axis)
     weight = np.where(corpus.is_sure(axis), 1.0, recipe.unsure_weight)
+    weight *= np.where(corpus.is_natural, recipe.natural_weight[axis], 1.0)
     if extra is not None:
         labelled = ~np.isnan(extra.second[axis])
         y = np.concatenate([y, extra.second[axis] == 1])
@@ -246,7 +254,6 @@ def _balance(weight: Floats, y: NDArray[np.bool_]) -> Floats:
 def out_of_fold(
     corpus: Corpus,
     recipe: Recipe,
-    vectors: WordVectors | None,
     folds: Sequence[NDArray[np.int64]],
     *,
     heads: Sequence[str] = ("loop", "mode"),
@@ -265,7 +272,7 @@ def out_of_fold(
         Called after each fold, for a progress bar.
     """
     scores = {head: np.zeros(len(corpus.rows)) for head in heads}
-    jobs = (delayed(_score_fold)(corpus, recipe, vectors, fold, heads) for fold in folds)
+    jobs = (delayed(_score_fold)(corpus, recipe, fold, heads) for fold in folds)
     results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
     for fold, result in zip(folds, results, strict=True):
         for head in heads:
@@ -278,7 +285,6 @@ def out_of_fold(
 def _score_fold(
     corpus: Corpus,
     recipe: Recipe,
-    vectors: WordVectors | None,
     held_out: NDArray[np.int64],
     heads: Sequence[str],
 ) -> dict[str, Floats]:
@@ -286,7 +292,7 @@ def _score_fold(
     inside[held_out] = False
     rest = Corpus(corpus.rows[inside].reset_index(drop=True), corpus.lexicon, corpus.out_of_scope)
     texts = [corpus.texts[i] for i in held_out]
-    return fit(rest, recipe, vectors, heads=heads, tol=FOLD_TOLERANCE).decision_function(texts)
+    return fit(rest, recipe, heads=heads, tol=FOLD_TOLERANCE).decision_function(texts)
 
 
 def folds_by(keys: Sequence[Any], n_folds: int, seed: int) -> list[NDArray[np.int64]]:

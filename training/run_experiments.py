@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loopwise.model.vectors import WordVectors
 from loopwise.training.corpus import Corpus
 from loopwise.training.evaluate import LabelledTexts
 from loopwise.training.experiments import (
@@ -30,7 +29,7 @@ def main(arguments: list[str]) -> None:
     """Run the trials, on a labelled file too where one is named; print a table and keep it."""
     files = [argument for argument in arguments if not argument.startswith("--")]
     labelled = LabelledTexts.read(files[0]) if files else None
-    corpus, vectors = Corpus.shipped(), WordVectors.shipped()
+    corpus = Corpus.shipped()
     progress = Console(stderr=True, highlight=False)
 
     def on_trial(trial: Trial) -> None:
@@ -38,13 +37,13 @@ def main(arguments: list[str]) -> None:
 
     if "--search" in arguments:
         name = "search"
-        found = search(corpus, vectors, labelled, RESULTS / "search.jsonl", on_trial=on_trial)
+        found = search(corpus, labelled, RESULTS / "search.jsonl", on_trial=on_trial)
         text = search_report(found)
     else:
         name = "ablation"
         rows = corpus.part(("train", "validation"))
         space = ablation_space(Recipe(), rows)
-        trials = run_trials(space, vectors, labelled, RESULTS / "ablation.jsonl", on_trial=on_trial)
+        trials = run_trials(space, labelled, RESULTS / "ablation.jsonl", on_trial=on_trial)
         text = trial_table(trials)
     (RESULTS / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     Console(highlight=False, soft_wrap=True).print(text)

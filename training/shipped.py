@@ -8,7 +8,6 @@ from pathlib import Path
 from rich.console import Console
 
 from loopwise.model.modelfile import CARD_NAME, ModelFile
-from loopwise.model.vectors import WordVectors
 from loopwise.service.progress import step_progress
 from loopwise.training.build import N_STEPS, BuiltModel, build
 from loopwise.training.card import model_card
@@ -22,7 +21,7 @@ RESULTS = FOLDER.parent.parent / "benchmarks" / "results"
 def build_shipped(n_jobs: int = 2) -> BuiltModel:
     """Build the shipped model from the corpus alone."""
     with step_progress(N_STEPS) as on_step:
-        return build(Corpus.shipped(), Recipe(), WordVectors.shipped(), n_jobs=n_jobs, on_step=on_step)
+        return build(Corpus.shipped(), Recipe(), n_jobs=n_jobs, on_step=on_step)
 
 
 def appendices() -> dict[str, str]:

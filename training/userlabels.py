@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from loopwise.model.vectors import WordVectors
-
     Floats = NDArray[np.float64]
 
 #: What a label of the user weighs next to a row of the corpus. Fifty labels of an unseen trade lifted
@@ -170,7 +168,6 @@ def _record(number: int, row: Mapping[Any, Any]) -> Record:
 def held_out_scores(
     corpus: Corpus,
     recipe: Recipe,
-    vectors: WordVectors | None,
     labels: UserLabels,
     weight: float,
     *,
@@ -184,7 +181,6 @@ def held_out_scores(
     corpus : Corpus
         What is trained on besides the labels; all of its rows.
     recipe : Recipe
-    vectors : WordVectors or None
     labels : UserLabels
     weight : float
     n_jobs : int
@@ -199,7 +195,7 @@ def held_out_scores(
     """
     scores = {axis: np.full(len(labels.tasks), np.nan) for axis in AXES}
     parts = labels.parts(seed=recipe.seed)
-    jobs = (delayed(score_part)(corpus, recipe, vectors, labels, weight, part) for part in parts)
+    jobs = (delayed(score_part)(corpus, recipe, labels, weight, part) for part in parts)
     for part, found in zip(parts, Parallel(n_jobs=n_jobs, return_as="generator")(jobs), strict=True):
         for axis in AXES:
             scores[axis][part] = found[axis]
@@ -210,7 +206,6 @@ def held_out_scores(
 def score_part(
     corpus: Corpus,
     recipe: Recipe,
-    vectors: WordVectors | None,
     labels: UserLabels,
     weight: float,
     held_out: NDArray[np.int64],
@@ -220,5 +215,5 @@ def score_part(
     if shown is None:
         shown = sorted(set(range(len(labels.tasks))).difference(held_out.tolist()))
     extra = labels.extra(weight, shown)
-    fitted = fit(corpus, recipe, vectors, heads=tuple(AXES), extra=extra, tol=FOLD_TOLERANCE)
+    fitted = fit(corpus, recipe, heads=tuple(AXES), extra=extra, tol=FOLD_TOLERANCE)
     return fitted.decision_function([labels.texts[i] for i in held_out])
