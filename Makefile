@@ -40,6 +40,7 @@ fix: $(STAMP) ## Put style right where a tool can
 model: $(STAMP) ## Rebuild the shipped model from the corpus
 	$(BIN)/python -m loopwise.training.shipped
 	$(BIN)/python -m tests.tutorial --update
+	$(BIN)/python -m benchmarks.mcp_transcript --write
 
 corpus-check: $(STAMP) ## Check the corpus and print its coverage
 	$(BIN)/python -m loopwise.training.corpus_check

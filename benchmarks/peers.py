@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks import keyword_router
 from loopwise.model.labels import Axis
+from loopwise.training.build import N_FOLDS
 from loopwise.training.corpus import Corpus
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Peer(Protocol):
 
     @property
     def n_folds(self) -> int:
-        """Folds of five on which its scores are calibrated; 0 if they need none."""
+        """Folds over hands on which its scores are calibrated; 0 if they need none."""
 
     def prepare(self, train: Corpus, texts: Sequence[str]) -> Any:
         """Return what `score` needs for both axes and all settings."""
@@ -82,7 +83,7 @@ class KeywordRules:
 
     name: str = "keyword rules"
     settings: tuple[dict[str, float], ...] = ({},)
-    n_folds: int = 5
+    n_folds: int = N_FOLDS
 
     def prepare(self, train: Corpus, texts: Sequence[str]) -> list[str]:
         """Return the texts."""
@@ -121,7 +122,7 @@ class Linear:
     featurize: Featurize
     settings: tuple[dict[str, float], ...]
     use_lexicon: bool = False
-    n_folds: int = 5
+    n_folds: int = N_FOLDS
 
     def prepare(self, train: Corpus, texts: Sequence[str]) -> tuple[Any, Any, Any]:
         """Return the features of rows, phrases and texts."""
@@ -188,24 +189,10 @@ class FastText:
         setting: dict[str, float],
     ) -> Floats:
         """Train a model and return the log-odds of its two labels."""
-        import fasttext
-
         with TemporaryDirectory(prefix="loopwise-peers-") as folder:
             file = Path(folder) / "rows.txt"
             file.write_text("\n".join(self._lines(prepared, train, axis)) + "\n", encoding="utf-8")
-            model = fasttext.train_supervised(
-                str(file),
-                lr=setting["lr"],
-                epoch=int(setting["epoch"]),
-                dim=50,
-                wordNgrams=2,
-                minn=3,
-                maxn=5,
-                bucket=200_000,
-                thread=1,
-                seed=SEED,
-                verbose=0,
-            )
+            model = _trained(str(file), setting)
         labels, shares = model.predict(prepared[2], k=2)
         at = [list(names).index("__label__1") for names in labels]
         second = np.clip([share[i] for share, i in zip(shares, at, strict=True)], 1e-6, 1 - 1e-6)
@@ -222,6 +209,30 @@ class FastText:
                 lines += [f"__label__{int(grade > 0)} {phrase}"] * int(abs(grade))
         # It learns row by row: words after all rows would have the last say.
         return [lines[i] for i in np.random.default_rng(SEED).permutation(len(lines))]
+
+
+def _trained(file: str, setting: dict[str, float]) -> Any:
+    """Train fastText; where it diverges, once more at half the learning rate, as a careful user would."""
+    import fasttext
+
+    try:
+        return fasttext.train_supervised(
+            file,
+            lr=setting["lr"],
+            epoch=int(setting["epoch"]),
+            dim=50,
+            wordNgrams=2,
+            minn=3,
+            maxn=5,
+            bucket=200_000,
+            thread=1,
+            seed=SEED,
+            verbose=0,
+        )
+    except RuntimeError as error:
+        if "NaN" not in str(error):
+            raise
+        return _trained(file, setting | {"lr": setting["lr"] / 2})
 
 
 def spaced(texts: Sequence[str]) -> list[str]:

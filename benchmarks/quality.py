@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 OURS: Final = "Loopwise"
 TARGET: Final = 0.95
-#: Of the five hand folds, how many a peer's settings are chosen on.
+#: Of the folds over hands, how many a peer's settings are chosen on.
 N_CHOOSING: Final = 2
 #: A kind of row is listed when a peer alone is right on at least this many of its rows.
 MIN_WINS: Final = 3

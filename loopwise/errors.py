@@ -1,7 +1,5 @@
 """The errors that a user can act on. Each message says what is wrong, where, and what to do."""
 
-import sys
-
 
 class LoopwiseError(Exception):
     """Base of all errors that Loopwise raises on purpose.
@@ -28,8 +26,3 @@ class ModelError(LoopwiseError):
 
 class MissingExtraError(UsageError):
     """An optional dependency is not installed; the message names the command that installs it."""
-
-
-def say(line: str) -> None:
-    """Tell the user something on standard error, where it does not mix with results."""
-    print(f"loopwise: {line}", file=sys.stderr)

@@ -18,7 +18,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from loopwise.errors import LoopwiseError, ModelError, UsageError, say
+from loopwise.errors import LoopwiseError, ModelError, UsageError
+from loopwise.messages import say
 from loopwise.model.modelfile import ModelFile
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Borrowed meaning: one vector for each word of a large vocabulary, read from a compact table.
 
 The table is made by `training/make_vectors.py` from a small sentence encoder (see `NOTICE`
-beside the table). Only training opens it: what is served is one folded weight a word.
+beside the table). Only recipes that use it open it: what is served is one folded weight a word.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class WordVectors:
         return np.asarray(np.einsum("ij,ij->i", self.matrix, self.matrix, dtype=np.float64))
 
     def head(self, n_words: int | None = None, n_dims: int | None = None) -> WordVectors:
-        """The table cut to its first `n_words` words and `n_dims` dimensions, for ablations."""
+        """The table cut to its first `n_words` words and `n_dims` dimensions; all of them unless given."""
+        if n_words is None and n_dims is None:
+            return self
         cut = self.matrix[:n_words, :n_dims]
         scale = float(np.linalg.norm(cut, axis=1).mean()) or 1.0
         return WordVectors(self.words[:n_words], cut / np.float32(scale))

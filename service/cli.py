@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
 
 import typer
 
-from loopwise.errors import LoopwiseError, say
+from loopwise.errors import LoopwiseError
+from loopwise.messages import say
 from loopwise.service.cli_classify import classify
 from loopwise.service.cli_labels import label, labels_app
 from loopwise.service.cli_mcp import mcp

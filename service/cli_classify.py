@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from loopwise.errors import UsageError, say
+from loopwise.errors import UsageError
+from loopwise.messages import say
 from loopwise.service.cli_options import (
     FromOption,
     HomeOption,

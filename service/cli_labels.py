@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from loopwise.errors import InputError, UsageError, say
+from loopwise.errors import InputError, UsageError
+from loopwise.messages import say
 from loopwise.service.cli_options import FromOption, HomeOption, TextOption, WhoOption
 
 if TYPE_CHECKING:

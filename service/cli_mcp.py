@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from loopwise.errors import say
+from loopwise.messages import say
 from loopwise.service.cli_options import HomeOption
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from loopwise.errors import LoopwiseError, UsageError, say
+from loopwise.errors import LoopwiseError, UsageError
+from loopwise.messages import say
 from loopwise.service.cli_options import FromOption, HomeOption, TextOption
 
 if TYPE_CHECKING:

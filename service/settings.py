@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from loopwise.errors import UsageError, say
+from loopwise.errors import UsageError
+from loopwise.messages import say
 from loopwise.model.labels import AXES, Axis
 from loopwise.service.predictor import Predictor
 

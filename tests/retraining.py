@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HARBOUR = ROOT / "data" / "examples" / "harbour.csv"
 #: Quick to fit: a strong penalty.
 RECIPE = Recipe(C={"loop": 0.2, "mode": 0.2, "scope": 0.2})
-#: Next to a corpus of 400 rows a label weighs what it should; 8 is for thirty times as many.
+#: Next to a corpus of 400 rows a label weighs what it should; 8 is for ninety times as many.
 WEIGHT = 1.0
 
 

@@ -4,10 +4,13 @@ import csv
 import gzip
 import io
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from loopwise.service import cli
 from loopwise.service.columns import RESULT_COLUMNS
 from tests.conftest import Run
 
@@ -195,3 +198,24 @@ def test_a_closed_pipe_is_quiet(loopwise: Run, tmp_path: Path) -> None:
 def test_usage_errors_leave_with_2(loopwise: Run) -> None:
     assert loopwise("classify").returncode == 2
     assert loopwise("predict", "--nonsense").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "spared"),
+    [
+        (["classify", "backlog.csv"], True),
+        (["classify", "backlog.csv", "--scheduler", "local"], False),
+        (["classify", "backlog.csv", "--scheduler=local"], False),
+        (["predict", "Fix the flaky test"], False),
+    ],
+)
+def test_only_classify_on_this_machine_does_without_pandas(
+    arguments: list[str], spared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(cli, "_spare_pandas", lambda: done.append("spared"))
+    monkeypatch.setattr(cli, "main", lambda: done.append("run"))
+    monkeypatch.setattr(sys, "argv", ["loopwise", *arguments])
+    run: Callable[[], None] = cli.run
+    run()
+    assert done == ["spared", "run"] if spared else done == ["run"]

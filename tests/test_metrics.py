@@ -1,4 +1,4 @@
-"""The figures: what they say on hand-made predictions, and that quick ways around the bootstrap are exact."""
+"""The figures: what they say on hand-made predictions, and that quick ways to the bootstrap are right."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def test_rates_are_those_of_scikit_learn() -> None:
     assert figures.accuracy.value == pytest.approx(accuracy_score(truth, predicted))
     assert figures.balanced_accuracy.value == pytest.approx(balanced_accuracy_score(truth, predicted))
     assert figures.macro_f1.value == pytest.approx(f1_score(truth, predicted, average="macro"))
-    assert figures.calibration_error.value == expected_calibration_error(truth == predicted, confidence)
+    expected = expected_calibration_error(truth == predicted, confidence)
+    assert figures.calibration_error.value == pytest.approx(expected)
 
 
 def test_intervals_are_those_of_drawing_rows() -> None:

@@ -55,6 +55,7 @@ def test_the_space_begins_with_the_base_and_varies_every_lever() -> None:
         "pair_scale",
         "subword_scale",
         "lexicon_weight_loop",
+        "natural_weight",
         "neutral_weight",
         "vectors for",
     ):

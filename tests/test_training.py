@@ -6,17 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from loopwise import Predictor
 from loopwise.model.batch import BatchScorer
-from loopwise.model.labels import AXES
+from loopwise.model.labels import AXES, Axis
 from loopwise.model.modelfile import ModelFile
-from loopwise.training.build import BuiltModel, build
+from loopwise.training.build import BuiltModel, build, delegation_floor
 from loopwise.training.card import model_card
 from loopwise.training.corpus import Corpus
 from loopwise.training.fit import Recipe
@@ -94,8 +96,6 @@ def test_the_card_gives_the_figures_of_the_model_file(built: BuiltModel) -> None
 
 
 def test_the_lexicon_teaches_words_that_no_row_holds(small_corpus: Corpus) -> None:
-    import pandas as pd
-
     word = pd.DataFrame({"phrase": ["zorbify"], "loop": [2], "mode": [2], "trade": ["x"], "hand": ["x"]})
     taught = Corpus(small_corpus.rows, pd.concat([small_corpus.lexicon, word]), small_corpus.out_of_scope)
     from loopwise.training.fit import fit
@@ -124,3 +124,43 @@ def test_the_shipped_model_is_what_the_corpus_gives(model: ModelFile, tmp_path: 
         line = model.fields["axes"][axis]["calibration"]
         expected = expit(line["slope"] * raw[axis] + line["intercept"])
         np.testing.assert_allclose(expit(getattr(score, axis)), expected, atol=1e-6)
+
+
+def few_rows(hands: list[str], mode: str = "interactive") -> Corpus:
+    """Return tasks of one mode, a row a hand, on whose labels everybody agrees."""
+    rows = pd.DataFrame({"text": hands, "loop": "knowledge", "mode": mode, "unsure": "", "hand": hands})
+    return Corpus(rows, pd.DataFrame(), pd.DataFrame())
+
+
+LOOPS = {"code": 0.8, "knowledge": 0.8}
+
+
+def floor_of(hands: list[str], loop: list[float], mode: list[float]) -> float:
+    odds: dict[Axis, NDArray[np.float64]] = {"loop": np.array(loop), "mode": np.array(mode)}
+    return delegation_floor(few_rows(hands), odds, LOOPS)
+
+
+def test_tasks_that_are_looked_at_for_their_loop_do_not_raise_the_bar_for_delegating() -> None:
+    natural = [f"n{i}" for i in range(20)]
+    autonomous = [-3.0] * 20
+    assert floor_of(natural, [5.0] * 20, autonomous) > 0.9
+    assert floor_of(natural, [0.1] * 20, autonomous) == 0
+
+
+def test_natural_rows_judge_and_all_rows_where_there_are_none() -> None:
+    certain, doubtful = [-5.0] * 10, [-1.0] * 10
+    hands = [f"n{i}" for i in range(10)] + [f"h{i}" for i in range(10)]
+    assert floor_of(hands, [5.0] * 20, doubtful + certain) < floor_of(hands, [5.0] * 20, certain + doubtful)
+    assert floor_of([f"h{i}" for i in range(10)], [5.0] * 10, certain) > 0.99
+
+
+def test_nothing_interactive_needs_no_bar() -> None:
+    routine = few_rows(["n1", "n2"], "autonomous")
+    assert delegation_floor(routine, {"loop": np.full(2, 5.0), "mode": np.full(2, -5.0)}, LOOPS) == 0
+
+
+def test_a_higher_target_never_lowers_a_threshold(model: ModelFile) -> None:
+    for axis in AXES:
+        for label, table in model.fields["axes"][axis]["review"].items():
+            thresholds = [row["threshold"] for row in sorted(table, key=lambda row: row["target"])]
+            assert thresholds == sorted(thresholds), (axis, label)

@@ -154,16 +154,7 @@ def cross_validate(
         log_odds[axis] = line.apply(scores[axis])
         figures["hands"][axis] = _figures(axis, rows, log_odds[axis])
         figures["natural"][axis] = _figures(axis, rows, log_odds[axis], rows.is_natural)
-    loop = _thresholds("loop", rows, log_odds["loop"])
-    floors = [_delegation_floor(rows, log_odds, *of_target) for of_target in zip(*loop.values(), strict=True)]
-    tables: dict[Axis, dict[str, list[ReviewThreshold]]] = {
-        "loop": loop,
-        "mode": _thresholds("mode", rows, log_odds["mode"], floors),
-    }
-    review = {
-        axis: {name: [t.to_dict() for t in table] for name, table in by_class.items()}
-        for axis, by_class in tables.items()
-    }
+    review = _review_tables(rows, log_odds)
     metrics = {kind: {axis: f.to_dict() for axis, f in by.items()} for kind, by in figures.items()}
     return CrossValidation(calibrations, review, metrics, figures)
 
@@ -189,18 +180,22 @@ def build(
     crossed : CrossValidation, optional
         That of the same corpus and recipe, if it is known: it takes most of the time.
     n_jobs : int
-        Processes for the cross-validation.
+        Processes for the cross-validation; with more than one, the final fit runs beside them.
     on_step : callable
         Called with a few words after each of `N_STEPS` steps, of which all but one are skipped
         if `crossed` is given.
     """
     rows = corpus.part(("train", "validation"))
-    # The folds run in processes of their own; meanwhile a thread of this one fits all rows.
-    with ThreadPoolExecutor(1) as beside:
-        final = beside.submit(fit, rows, recipe, extra=extra, n_jobs=n_jobs if crossed else 1)
-        if crossed is None:
+    if crossed is None and n_jobs > 1:
+        # The folds run in processes of their own. Meanwhile a thread of this one fits all rows, from a copy:
+        # it keeps what it computes of a corpus there, while the folds' is being sent.
+        with ThreadPoolExecutor(1) as beside:
+            final = beside.submit(fit, corpus.part(("train", "validation")), recipe, extra=extra)
             crossed = cross_validate(rows, recipe, n_jobs=n_jobs, on_step=on_step)
-        fitted = final.result()
+            fitted = final.result()
+    else:
+        crossed = crossed or cross_validate(rows, recipe, n_jobs=1, on_step=on_step)
+        fitted = fit(rows, recipe, extra=extra, n_jobs=n_jobs)
     on_step("fitting all rows")
 
     calibrations = {"scope": Calibration(1.0, 0.0)} | {str(k): v for k, v in crossed.calibrations.items()}
@@ -251,45 +246,68 @@ def _figures(
     return axis_figures(corpus.is_second(axis)[counted], second[counted], conf[counted], AXES[axis])
 
 
-_NO_FLOORS: Final = (0.0,) * len(TARGETS)
+def _review_tables(
+    corpus: Corpus, log_odds: dict[Axis, Floats]
+) -> dict[Axis, dict[str, list[dict[str, Any]]]]:
+    """Return the review thresholds of each predicted class for every target, as plain data."""
+    loop = _thresholds("loop", corpus, log_odds["loop"])
+    usual = TARGETS.index(TARGET_ACCURACY)
+    floor = delegation_floor(corpus, log_odds, {name: table[usual].threshold for name, table in loop.items()})
+    tables: dict[Axis, dict[str, list[ReviewThreshold]]] = {
+        "loop": loop,
+        "mode": _thresholds("mode", corpus, log_odds["mode"], floor),
+    }
+    return {
+        axis: {name: [t.to_dict() for t in table] for name, table in by_class.items()}
+        for axis, by_class in tables.items()
+    }
 
 
 def _thresholds(
-    axis: Axis, corpus: Corpus, log_odds: Floats, floors: Sequence[float] = _NO_FLOORS
+    axis: Axis, corpus: Corpus, log_odds: Floats, floor: float = 0.0
 ) -> dict[str, list[ReviewThreshold]]:
-    """Return the review thresholds of each predicted class for every target, on held-out rows.
-
-    Those of the first class are at least `floors`, one a target.
-    """
+    """Return the thresholds of one axis on held-out rows; those of its first class are at least `floor`."""
     sure = corpus.is_sure(axis)
     truth = corpus.is_second(axis)[sure]
     second, conf = confidence(log_odds[sure], PRIOR[axis])
     weight = prior_weights(truth, PRIOR[axis])
     tables = {}
-    for name, is_second, at_least in zip(AXES[axis], (False, True), (floors, _NO_FLOORS), strict=True):
+    for name, is_second, at_least in zip(AXES[axis], (False, True), (floor, 0.0), strict=True):
         said = second == is_second
         tables[name] = [
-            review_threshold((truth == second)[said], conf[said], weight[said], target, floor=floor)
-            for target, floor in zip(TARGETS, at_least, strict=True)
+            review_threshold((truth == second)[said], conf[said], weight[said], target, floor=at_least)
+            for target in TARGETS
         ]
     return tables
 
 
-def _delegation_floor(
-    corpus: Corpus, log_odds: dict[Axis, Floats], code: ReviewThreshold, knowledge: ReviewThreshold
+def delegation_floor(
+    corpus: Corpus, log_odds: dict[Axis, Floats], loop_thresholds: dict[str, float]
 ) -> float:
-    """Return from which confidence "autonomous" leaves at most `UNSAFE_DELEGATION` unseen.
+    """Return from which confidence "autonomous" leaves few enough interactive tasks unseen.
 
-    A missed interactive task costs more than a needless look. Rows whose loop is below its threshold
-    are looked at anyway. Natural rows judge, or all where there are none.
+    A missed interactive task costs more than a needless look: at most `UNSAFE_DELEGATION` of them may
+    pass. Those whose loop is below its threshold are looked at anyway. Natural rows judge, or all where
+    there are none.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    log_odds : dict of axis to ndarray
+        Calibrated, held out, one for each row.
+    loop_thresholds : dict of str to float
+        The confidence from which each loop needs no review.
     """
     judges = corpus.is_sure("mode") & corpus.is_second("mode")
-    judges &= corpus.is_natural | ~(judges & corpus.is_natural).any()
+    if (judges & corpus.is_natural).any():
+        judges &= corpus.is_natural
+    if not judges.any():
+        return 0.0
     is_knowledge, conf = confidence(log_odds["loop"], PRIOR["loop"])
-    looked_at = conf < np.where(is_knowledge, knowledge.threshold, code.threshold)
+    looked_at = conf < np.where(is_knowledge, loop_thresholds["knowledge"], loop_thresholds["code"])
     is_interactive, conf = confidence(log_odds["mode"], PRIOR["mode"])
     unseen = np.where(is_interactive | looked_at, 0.0, conf)[judges]
-    return float(np.quantile(unseen, 1 - UNSAFE_DELEGATION)) if len(unseen) else 0.0
+    return float(np.quantile(unseen, 1 - UNSAFE_DELEGATION))
 
 
 def _at(table: list[dict[str, Any]], target: float) -> float:

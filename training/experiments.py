@@ -160,9 +160,9 @@ def ablation_space(base: Recipe, corpus: Corpus) -> Iterator[tuple[str, Recipe, 
     """Yield the rows of the ablation table: each lever by itself, then fewer rows, then fewer words."""
     yield "rows only", replace(base, use_lexicon=False), corpus
     yield "rows + words", base, corpus
-    yield "rows + vectors", replace(base, use_lexicon=False, vector_heads=("loop",)), corpus
-    yield "rows + words + vectors", replace(base, vector_heads=("loop",)), corpus
-    yield "vectors for both axes", replace(base, vector_heads=("loop", "mode")), corpus
+    yield "rows + vectors (loop)", replace(base, use_lexicon=False, vector_heads=("loop",)), corpus
+    yield "rows + words + vectors (loop)", replace(base, vector_heads=("loop",)), corpus
+    yield "rows + words + vectors (both)", replace(base, vector_heads=("loop", "mode")), corpus
     yield "without neutral words", replace(base, neutral_weight=0.0), corpus
     rng = np.random.default_rng(base.seed)
     row_order = rng.permutation(len(corpus.rows))

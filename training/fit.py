@@ -86,7 +86,7 @@ class Recipe:
         """Return plain data for the model file and the search log."""
         return asdict(self)
 
-    def vectors(self) -> WordVectors | None:
+    def load_vectors(self) -> WordVectors | None:
         """Read borrowed meaning as far as this recipe uses it; None if no head sees it."""
         return WordVectors.shipped().head(self.vector_words, self.vector_dims) if self.vector_heads else None
 
@@ -121,7 +121,7 @@ class ExtraRows:
     second : dict of axis to ndarray of float
         1 for the second class, 0 for the first, NaN where the axis was not labelled.
     weight : float
-        Weight of each row next to a corpus row's 1.
+        Weight of each row next to 1 for a row of the corpus that is not natural.
     words : DataFrame
         Lexicon entries of the user: ``phrase, loop, mode``.
     word_weight : float
@@ -163,7 +163,8 @@ def fit(
     lexicon = _merged_lexicon(corpus, extra) if recipe.use_lexicon else _merged_lexicon(corpus, None).iloc[:0]
     phrases = list(lexicon["phrase"])
     texts = corpus.texts + (extra.texts if extra else [])
-    vectorizer = TaskVectorizer(phrases=phrases, vectors=recipe.vectors(), **recipe.vectorizer).fit(texts)
+    vectors = recipe.load_vectors()
+    vectorizer = TaskVectorizer(phrases=phrases, vectors=vectors, **recipe.vectorizer).fit(texts)
     rows = vectorizer.transform(texts)
     words = vectorizer.transform_phrases(phrases)
 

@@ -2,7 +2,8 @@
 
 Every word of a vocabulary is embedded by itself with a small sentence encoder; the vectors are centred,
 their first principal component is removed (Mu and Viswanath, 2018, "All-but-the-top"), and they are
-rotated onto their next principal components. Only this script needs torch: training reads the table.
+rotated onto their next principal components. Only this script and `make peers` need
+torch: a recipe with `vector_heads` reads the table.
 """
 
 from __future__ import annotations

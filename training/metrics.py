@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -51,8 +50,12 @@ def bootstrap(
         return Interval(float("nan"), float("nan"), float("nan"))
     rng = np.random.default_rng(seed)
     values = [statistic(rng.integers(0, n, n)) for _ in range(n_samples)]
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return Interval(float(statistic(np.arange(n))), float(low), float(high))
+    return _percentiles(statistic(np.arange(n)), values)
+
+
+def _percentiles(value: float, samples: Sequence[float] | Floats) -> Interval:
+    low, high = np.nanquantile(samples, [0.025, 0.975])
+    return Interval(float(value), float(low), float(high))
 
 
 def mean_interval(values: Floats, n_samples: int = N_BOOTSTRAP) -> Interval:
@@ -129,7 +132,7 @@ def axis_figures(
     cells = (
         confusion_matrix(truth, predicted, labels=[False, True]) if n else np.zeros((2, 2), dtype=np.int64)
     )
-    rates = [_percentiles(of_all, of_samples) for of_all, of_samples in _rates(cells, n_samples)]
+    accuracy, balanced, macro_f1 = _rates(cells, n_samples)
     classes = {}
     for name, is_class in zip(names, (False, True), strict=True):
         said = predicted == is_class
@@ -143,9 +146,9 @@ def axis_figures(
         )
     return AxisFigures(
         n=n,
-        accuracy=rates[0],
-        balanced_accuracy=rates[1],
-        macro_f1=rates[2],
+        accuracy=accuracy,
+        balanced_accuracy=balanced,
+        macro_f1=macro_f1,
         calibration_error=_calibration_interval(correct, confidence, n_samples),
         confusion=cells.tolist(),
         classes=classes,
@@ -156,48 +159,38 @@ def _mean(values: NDArray[Any]) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
 
 
-def _percentiles(value: float, samples: Floats) -> Interval:
-    if not np.isfinite(samples).any():
-        return Interval(float("nan"), float("nan"), float("nan"))
-    low, high = np.nanquantile(samples, [0.025, 0.975])
-    return Interval(float(value), float(low), float(high))
-
-
-def _rates(cells: NDArray[np.int64], n_samples: int, seed: int = 0) -> Iterator[tuple[float, Floats]]:
-    """Yield accuracy, balanced accuracy and macro-F1, each with its value in `n_samples` resamples.
+def _rates(cells: NDArray[np.int64], n_samples: int) -> list[Interval]:
+    """Return accuracy, balanced accuracy and macro-F1 with their bootstrap intervals.
 
     All three are functions of the confusion matrix, and to draw rows with repeats is to draw the
     four cells of that matrix from a multinomial distribution.
     """
     n = int(cells.sum())
-    shares = cells.ravel() / n if n else np.full(4, 0.25)
-    drawn = np.random.default_rng(seed).multinomial(n, shares, size=n_samples)
+    if n == 0:
+        return [Interval(float("nan"), float("nan"), float("nan"))] * 3
+    drawn = np.random.default_rng(0).multinomial(n, cells.ravel() / n, size=n_samples)
     counts = np.vstack([cells.ravel()[None], drawn]).astype(np.float64)
     true_first, wrong_second, wrong_first, true_second = counts.T
     errors = wrong_first + wrong_second
-    # A class that no row has, or that nobody says, is left out of the mean.
-    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        accuracy = (true_first + true_second) / counts.sum(axis=1)
+    # A class that no row has is left out of the mean recall, and of the mean F1 if nobody says it either.
+    with np.errstate(invalid="ignore"):
         recalls = [true_first / (true_first + wrong_second), true_second / (true_second + wrong_first)]
         scores = [2 * right / (2 * right + errors) for right in (true_first, true_second)]
-        for figure in (accuracy, np.nanmean(recalls, axis=0), np.nanmean(scores, axis=0)):
-            yield float(figure[0]), figure[1:]
+    figures = (true_first + true_second) / n, np.nanmean(recalls, axis=0), np.nanmean(scores, axis=0)
+    return [_percentiles(figure[0], figure[1:]) for figure in figures]
 
 
-def _calibration_interval(correct: Bools, confidence: Floats, n_samples: int, seed: int = 0) -> Interval:
-    """Return the expected calibration error with its bootstrap interval."""
+def _calibration_interval(correct: Bools, confidence: Floats, n_samples: int) -> Interval:
+    """Return the expected calibration error with its bootstrap interval.
+
+    Drawn rows are binned too, so that each adds noise to its bin: the interval leans to larger errors.
+    """
     n = len(correct)
-    if not n:
-        return Interval(float("nan"), float("nan"), float("nan"))
     order = np.argsort(confidence, kind="stable")
     gaps = correct[order] - confidence[order]
-    rng = np.random.default_rng(seed)
-    samples = [
-        repeated_calibration_error(gaps, np.bincount(rng.integers(0, n, n), minlength=n))
-        for _ in range(n_samples)
-    ]
-    return _percentiles(expected_calibration_error(correct, confidence), np.array(samples))
+    return bootstrap(
+        lambda rows: repeated_calibration_error(gaps, np.bincount(rows, minlength=n)), n, n_samples
+    )
 
 
 def repeated_calibration_error(gaps: Floats, repeats: NDArray[np.int64], n_bins: int = N_BINS) -> float:

@@ -22,6 +22,9 @@ from loopwise.training.experiments import (
 )
 from loopwise.training.fit import Recipe
 
+ABLATION_NOTE = (
+    "Lines with fewer rows are judged on fewer natural rows too: there, go by the columns of the file."
+)
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 
 
@@ -44,7 +47,7 @@ def main(arguments: list[str]) -> None:
         rows = corpus.part(("train", "validation"))
         space = ablation_space(Recipe(), rows)
         trials = run_trials(space, labelled, RESULTS / "ablation.jsonl", on_trial=on_trial)
-        text = trial_table(trials)
+        text = f"{trial_table(trials)}\n\n{ABLATION_NOTE}"
     (RESULTS / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     Console(highlight=False, soft_wrap=True).print(text)
 

@@ -55,8 +55,8 @@ def teaching_options() -> dict[str, Any]:
     """Return what `train` and `learning_curve` take besides the labels: corpus, recipe, weight."""
     options: dict[str, Any] = {"corpus": teaching_corpus()}
     if is_small():
-        # Without borrowed meaning and with a strong penalty; next to few rows a label need not weigh much.
-        options["recipe"] = Recipe(vector_heads=(), C=dict.fromkeys(("loop", "mode", "scope"), 0.2))
+        # With a strong penalty; next to few rows a label need not weigh much.
+        options["recipe"] = Recipe(C=dict.fromkeys(("loop", "mode", "scope"), 0.2))
         options |= {"weight": 1.0, "n_jobs": 1}
     return options
 
