@@ -192,10 +192,8 @@ class FastText:
         with TemporaryDirectory(prefix="loopwise-peers-") as folder:
             file = Path(folder) / "rows.txt"
             file.write_text("\n".join(self._lines(prepared, train, axis)) + "\n", encoding="utf-8")
-            model = _trained(str(file), setting)
-        labels, shares = model.predict(prepared[2], k=2)
-        at = [list(names).index("__label__1") for names in labels]
-        second = np.clip([share[i] for share, i in zip(shares, at, strict=True)], 1e-6, 1 - 1e-6)
+            second = _second_shares(str(file), prepared[2], setting)
+        second = np.clip(second, 1e-6, 1 - 1e-6)
         return np.asarray(np.log(second) - np.log1p(-second), dtype=np.float64)
 
     def _lines(
@@ -211,12 +209,16 @@ class FastText:
         return [lines[i] for i in np.random.default_rng(SEED).permutation(len(lines))]
 
 
-def _trained(file: str, setting: dict[str, float]) -> Any:
-    """Train fastText; where it diverges, once more at half the learning rate, as a careful user would."""
+def _second_shares(file: str, texts: list[str], setting: dict[str, float]) -> list[float]:
+    """Train fastText and return what it gives the second label of each text.
+
+    Where it diverges, which shows at the first prediction at the latest, it is trained once more at half
+    the learning rate, as a careful user would.
+    """
     import fasttext
 
     try:
-        return fasttext.train_supervised(
+        model = fasttext.train_supervised(
             file,
             lr=setting["lr"],
             epoch=int(setting["epoch"]),
@@ -229,10 +231,13 @@ def _trained(file: str, setting: dict[str, float]) -> Any:
             seed=SEED,
             verbose=0,
         )
+        labels, shares = model.predict(texts, k=2)
     except RuntimeError as error:
         if "NaN" not in str(error):
             raise
-        return _trained(file, setting | {"lr": setting["lr"] / 2})
+        return _second_shares(file, texts, setting | {"lr": setting["lr"] / 2})
+    at = [list(names).index("__label__1") for names in labels]
+    return [float(share[i]) for share, i in zip(shares, at, strict=True)]
 
 
 def spaced(texts: Sequence[str]) -> list[str]:
