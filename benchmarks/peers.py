@@ -192,8 +192,8 @@ class FastText:
         with TemporaryDirectory(prefix="loopwise-peers-") as folder:
             file = Path(folder) / "rows.txt"
             file.write_text("\n".join(self._lines(prepared, train, axis)) + "\n", encoding="utf-8")
-            second = _second_shares(str(file), prepared[2], setting)
-        second = np.clip(second, 1e-6, 1 - 1e-6)
+            shares = _second_shares(str(file), prepared[2], setting)
+        second = np.clip(shares, 1e-6, 1 - 1e-6)
         return np.asarray(np.log(second) - np.log1p(-second), dtype=np.float64)
 
     def _lines(
