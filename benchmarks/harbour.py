@@ -17,8 +17,9 @@ from loopwise.model.labels import AXES, Axis
 from loopwise.model.modelfile import ModelFile
 from loopwise.model.store import Home
 from loopwise.training import train
+from loopwise.training.build import CrossValidation
 from loopwise.training.corpus import Corpus
-from loopwise.training.fit import Recipe, fit
+from loopwise.training.fit import FOLD_TOLERANCE, Recipe, fit
 from loopwise.training.gate import log_odds
 from loopwise.training.labels import LabelStore, Record
 from loopwise.training.print_training import print_train_report
@@ -74,6 +75,7 @@ def words_or_tasks(harbour: pd.DataFrame, shipped: ModelFile) -> None:
     corpus = Corpus.shipped().part(("train", "validation"))
     with TemporaryDirectory() as folder:
         nobody = LabelStore.of(Home(Path(folder))).read()
+    lines = CrossValidation.of(shipped.fields).calibrations
     print(f"on {len(rest)} tasks that none of them holds")
     for name, records in {
         "nothing": [],
@@ -84,11 +86,9 @@ def words_or_tasks(harbour: pd.DataFrame, shipped: ModelFile) -> None:
     }.items():
         own = UserLabels.of(nobody, records)
         extra = own.extra(DEFAULT_WEIGHT) if records else None
-        fitted = fit(corpus, Recipe(), heads=("loop", "mode"), extra=extra, tol=1e-5, n_jobs=2)
+        fitted = fit(corpus, Recipe(), heads=tuple(AXES), extra=extra, tol=FOLD_TOLERANCE, n_jobs=2)
         raw = fitted.decision_function(rest["text"].tolist())
-        lines = {axis: shipped.fields["axes"][axis]["calibration"] for axis in AXES}
-        scores = {a: lines[a]["slope"] * raw[a] + lines[a]["intercept"] for a in AXES}
-        print(f"{name}: {right(scores, rest)}")
+        print(f"{name}: {right({axis: lines[axis].apply(raw[axis]) for axis in AXES}, rest)}")
 
 
 def main() -> None:

@@ -22,11 +22,11 @@ import numpy as np
 
 from benchmarks.peers import SEED, Peer, all_peers
 from loopwise.model.labels import AXES, Axis
-from loopwise.training.build import N_FOLDS, PRIOR
+from loopwise.training.build import N_FOLDS, PRIOR, cross_validate
 from loopwise.training.calibration import Calibration, calibrate, confidence, half_natural
 from loopwise.training.corpus import Corpus
 from loopwise.training.evaluate import LabelledTexts
-from loopwise.training.fit import Recipe, fit, folds_by, out_of_fold
+from loopwise.training.fit import Recipe, fit, folds_by
 from loopwise.training.metrics import AxisFigures, Interval, axis_figures, balanced_accuracy, bootstrap
 
 if TYPE_CHECKING:
@@ -174,17 +174,13 @@ def run_peer(peer: Peer, train: Corpus, held_outs: Sequence[HeldOut]) -> Result:
 def run_ours(train: Corpus, held_outs: Sequence[HeldOut], n_jobs: int) -> Result:
     """Fit Loopwise with its default recipe, calibrated on hands left out as the shipped model is."""
     start = time.perf_counter()
-    recipe, heads = Recipe(), tuple(AXES)
-    folds = folds_by(list(train.rows["hand"]), N_FOLDS, recipe.seed)
-    raw = out_of_fold(train, recipe, folds, heads=heads, n_jobs=n_jobs)
-    fitted = fit(train, recipe, heads=heads)
+    recipe = Recipe()
+    lines = cross_validate(train, recipe, n_jobs=n_jobs).calibrations
+    fitted = fit(train, recipe, heads=tuple(AXES))
     scores = fitted.decision_function([text for h in held_outs for text in h.labelled.texts])
     result = Result(OURS)
     for axis in AXES:
-        sure = train.is_sure(axis)
-        weight = half_natural(train.is_natural[sure])
-        line = calibrate(raw[axis][sure], train.is_second(axis)[sure], weight)
-        _deal(result, axis, line.apply(scores[axis]), held_outs)
+        _deal(result, axis, lines[axis].apply(scores[axis]), held_outs)
     result.seconds = time.perf_counter() - start
     return result
 
