@@ -19,7 +19,7 @@ from loopwise.model.store import Home
 from loopwise.training import train
 from loopwise.training.build import CrossValidation
 from loopwise.training.corpus import Corpus
-from loopwise.training.fit import FOLD_TOLERANCE, Recipe, fit
+from loopwise.training.fit import Recipe, fit
 from loopwise.training.gate import log_odds
 from loopwise.training.labels import LabelStore, Record
 from loopwise.training.print_training import print_train_report
@@ -86,7 +86,7 @@ def words_or_tasks(harbour: pd.DataFrame, shipped: ModelFile) -> None:
     }.items():
         own = UserLabels.of(nobody, records)
         extra = own.extra(DEFAULT_WEIGHT) if records else None
-        fitted = fit(corpus, Recipe(), heads=tuple(AXES), extra=extra, tol=FOLD_TOLERANCE, n_jobs=2)
+        fitted = fit(corpus, Recipe(), heads=tuple(AXES), extra=extra)
         raw = fitted.decision_function(rest["text"].tolist())
         print(f"{name}: {right({axis: lines[axis].apply(raw[axis]) for axis in AXES}, rest)}")
 

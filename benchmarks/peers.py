@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SEED: Final = 20261121
 THREADS: Final = 2
-#: Weight of a row whose label on the axis is unsure, as in our own recipe.
+#: Weight of a row whose label on the axis is unsure, as in our own recipe for the loop.
 UNSURE_WEIGHT: Final = 0.3
 
 

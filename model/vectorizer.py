@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.sparse.linalg import LinearOperator
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -25,7 +26,8 @@ from loopwise.model.vectors import WordVectors
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Training meets every word several times, in fitting, transforming and in each fold.
+# Training meets every text and every word several times, in fitting, transforming and in each fold.
+_words = lru_cache(maxsize=1 << 18)(tokenize)
 _buckets = lru_cache(maxsize=1 << 17)(subword_buckets)
 
 
@@ -77,7 +79,7 @@ class TaskVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Iterable[str], y: object = None) -> TaskVectorizer:
         """Learn the vocabulary and the idf weights from the texts `X`; `y` is ignored."""
-        tokenized = [tokenize(text) for text in X]
+        tokenized = [_words(text) for text in X]
         n_texts = len(tokenized)
         word_df = Counter(chain.from_iterable(map(set, tokenized)))
         pair_df = Counter(chain.from_iterable(set(pairs(words)) for words in tokenized))
@@ -91,7 +93,7 @@ class TaskVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         self.max_idf_ = float(idf(np.ones(1))[0])
         pair_df = Counter({p: df for p, df in pair_df.items() if df >= self.min_df_pair})
-        words_of_phrases = [tokenize(phrase) for phrase in self.phrases]
+        words_of_phrases = [_words(phrase) for phrase in self.phrases]
         self.words_, self.word_idf_ = self._vocabulary(word_df, idf, chain.from_iterable(words_of_phrases))
         inner_pairs = (f"{a} {b}" for ws in words_of_phrases for a, b in pairwise(ws))
         self.pairs_, self.pair_idf_ = self._vocabulary(pair_df, idf, inner_pairs)
@@ -123,20 +125,23 @@ class TaskVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def transform(self, X: Iterable[str]) -> sp.csr_matrix:
         """Return the features of the texts `X`, shape (n_texts, n_features_), rows divided by their norm."""
-        return self._transform(X, whole=True)
+        return self.factored(X).tocsr()
 
-    def transform_phrases(self, X: Iterable[str]) -> sp.csr_matrix:
-        """As `transform`, for phrases out of context: no edges of the text, no cues."""
-        return self._transform(X, whole=False)
+    def factored(self, X: Iterable[str], *, whole: bool = True) -> FactoredFeatures:
+        """As `transform`, not multiplied out.
 
-    def _transform(self, X: Iterable[str], *, whole: bool) -> sp.csr_matrix:
+        Parameters
+        ----------
+        X : iterable of str
+        whole : bool
+            False for phrases out of context: they have no edges of the text, and no cues.
+        """
         check_is_fitted(self)
         texts = list(X)
-        tokenized = [tokenize(text) for text in texts]
+        tokenized = [_words(text) for text in texts]
         distinct = {w: i for i, w in enumerate(dict.fromkeys(chain.from_iterable(tokenized)))}
-        token_rows, token_norms = self.token_features(list(distinct))
+        tokens, token_norms = self.token_features(list(distinct))
         counts = _incidence(([distinct[w] for w in words] for words in tokenized), len(distinct))
-        matrix = counts @ token_rows
         squared = counts @ token_norms
 
         def known_pairs(words: list[str]) -> list[int]:
@@ -146,25 +151,32 @@ class TaskVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         pair_counts = _incidence(map(known_pairs, tokenized), len(self.pairs_))
         pair_values = self.pair_idf_ * self.pair_scale
         squared += pair_counts @ pair_values**2
-        blocks = [pair_counts @ sp.diags(pair_values)]
         cue_rows = (
             cues(text, len(words)) if whole and self.cue_scale else []
             for text, words in zip(texts, tokenized, strict=True)
         )
         cue_counts = _incidence(cue_rows, len(CUES))
         squared += cue_counts @ np.full(len(CUES), self.cue_scale**2)
-        blocks.append(cue_counts * self.cue_scale)
 
-        n_words = len(self.words_)
-        ordered = [
-            matrix[:, :n_words],
-            blocks[0],
-            matrix[:, n_words : n_words + N_BUCKETS],
-            blocks[1],
-            matrix[:, n_words + N_BUCKETS :],
+        # Both factors span all columns; each leaves those of the other empty.
+        n_words, n_dims = len(self.words_), self.n_features_ - self.n_lexical_
+        after_buckets = n_words + N_BUCKETS
+        token_blocks = [
+            tokens[:, :n_words],
+            sp.csr_matrix((len(distinct), len(self.pairs_))),
+            tokens[:, n_words:after_buckets],
+            sp.csr_matrix((len(distinct), len(CUES))),
+            tokens[:, after_buckets:],
         ]
-        scale = sp.diags(1 / np.sqrt(np.where(squared > 0, squared, 1.0)))
-        return (scale @ sp.hstack(ordered)).tocsr()
+        text_blocks = [
+            sp.csr_matrix((len(texts), n_words)),
+            pair_counts @ sp.diags(pair_values),
+            sp.csr_matrix((len(texts), N_BUCKETS)),
+            cue_counts * self.cue_scale,
+            sp.csr_matrix((len(texts), n_dims)),
+        ]
+        scale = 1 / np.sqrt(np.where(squared > 0, squared, 1.0))
+        return FactoredFeatures(counts, sp.hstack(token_blocks, "csr"), sp.hstack(text_blocks, "csr"), scale)
 
     def token_features(self, words: Sequence[str]) -> tuple[sp.csr_matrix, NDArray[np.float64]]:
         """Return the fixed vectors of single words, and their fixed squared norms.
@@ -208,6 +220,59 @@ class TaskVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.string = True
         tags.input_tags.two_d_array = False
         return tags
+
+
+class FactoredFeatures(LinearOperator):  # type: ignore[misc]
+    """The features of texts as factors: how often each token occurs, the features of tokens, and the rest.
+
+    A product with the factors costs a fifth of one with the matrix: a token's sub-words are gone
+    through once, and not once for each text that holds it. Training consists of such products.
+
+    Parameters
+    ----------
+    counts : csr_matrix of shape (n_texts, n_tokens)
+    tokens : csr_matrix of shape (n_tokens, n_features)
+    rest : csr_matrix of shape (n_texts, n_features)
+        Features that are of the text and of no single token.
+    scale : ndarray of shape (n_texts,)
+        One over the norm of each text.
+    """
+
+    def __init__(
+        self, counts: sp.csr_matrix, tokens: sp.csr_matrix, rest: sp.csr_matrix, scale: NDArray[np.float64]
+    ) -> None:
+        super().__init__(np.dtype(np.float64), rest.shape)
+        self.counts, self.tokens, self.rest, self.scale = counts, tokens, rest, scale
+
+    def _matvec(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        flat = vector.ravel()
+        return np.asarray(self.scale * (self.counts @ (self.tokens @ flat) + self.rest @ flat))
+
+    def _rmatvec(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        scaled = self.scale * vector.ravel()
+        return np.asarray(self.tokens.T @ (self.counts.T @ scaled) + self.rest.T @ scaled)
+
+    def first_columns(self, n_features: int) -> FactoredFeatures:
+        """Return the first `n_features` columns; texts keep the norm that they have with all."""
+        if n_features == self.shape[1]:
+            return self
+        return FactoredFeatures(
+            self.counts, self.tokens[:, :n_features], self.rest[:, :n_features], self.scale
+        )
+
+    def tocsr(self) -> sp.csr_matrix:
+        """Return the product, a sparse matrix."""
+        return (sp.diags(self.scale) @ (self.counts @ self.tokens + self.rest)).tocsr()
+
+    @classmethod
+    def vstack(cls, parts: Sequence[FactoredFeatures]) -> FactoredFeatures:
+        """Return the rows of all `parts`, one after another."""
+        return cls(
+            sp.block_diag([part.counts for part in parts], "csr"),
+            sp.vstack([part.tokens for part in parts], "csr"),
+            sp.vstack([part.rest for part in parts], "csr"),
+            np.concatenate([part.scale for part in parts]),
+        )
 
 
 def _incidence(rows: Iterable[list[int]], n_columns: int) -> sp.csr_matrix:

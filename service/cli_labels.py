@@ -316,7 +316,7 @@ def curve(
     ] = None,
     weight: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option("--weight", help="What a label of yours weighs next to a row of the corpus."),
+        typer.Option("--weight", help="What a label of yours weighs next to a natural row of the corpus."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="The points as one JSON object.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes.")] = 2,

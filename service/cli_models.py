@@ -32,7 +32,7 @@ def train(
     ] = None,
     weight: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option("--weight", help="What a label of yours weighs next to a row of the corpus; 8."),
+        typer.Option("--weight", help="What a label of yours weighs next to a natural row of the corpus; 8."),
     ] = None,
     promote: Annotated[
         Optional[bool],  # noqa: UP045

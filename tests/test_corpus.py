@@ -15,7 +15,7 @@ def corpus() -> Corpus:
     return Corpus.shipped()
 
 
-def with_row(corpus: Corpus, **changes: str) -> list[str]:
+def with_row(corpus: Corpus, **changes: str | float) -> list[str]:
     """Return the problems of a small corpus in which one row was changed."""
     rows = corpus.rows.groupby(["loop", "mode"]).head(20).reset_index(drop=True).copy()
     for name, value in changes.items():
@@ -60,6 +60,14 @@ def test_the_folder_loads_as_a_dataset(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(loaded) == len(load_dataset())
 
 
+def test_an_empty_grade_is_a_problem_that_the_check_names(corpus: Corpus, tmp_path: Path) -> None:
+    path = tmp_path / "corpus.csv"
+    corpus.rows.head(3).assign(mode_grade=[1.0, None, 5.5]).to_csv(path, index=False)
+    loaded = load_dataset(path).to_pandas()
+    assert loaded["mode_grade"].isna().tolist() == [False, True, False]
+    assert loaded["unsure"].tolist() == corpus.rows["unsure"].head(3).tolist()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -71,10 +79,12 @@ def test_the_folder_loads_as_a_dataset(tmp_path: Path, monkeypatch: pytest.Monke
         ({"text": "call +49 170 1234567 back"}, "looks like a phone number"),
         ({"form": "sonnet"}, "unknown form 'sonnet'"),
         ({"unsure": "maybe"}, "unknown unsure 'maybe'"),
+        ({"mode_grade": 10.0}, "the mode_grade 10.0 is not a number from 0 to 9"),
+        ({"mode_grade": float("nan")}, "the mode_grade nan is not a number from 0 to 9"),
         ({"trade": ""}, "the field trade is empty"),
     ],
 )
-def test_the_check_names_what_is_wrong(corpus: Corpus, changes: dict[str, str], message: str) -> None:
+def test_the_check_names_what_is_wrong(corpus: Corpus, changes: dict[str, str | float], message: str) -> None:
     assert any(message in found for found in with_row(corpus, **changes))
 
 

@@ -226,7 +226,7 @@ def test_a_model_knows_where_it_comes_from(taught: Taught, corpus: Corpus) -> No
     assert lineage["corpus"] == corpus.fingerprint
     assert (lineage["labels"]["n_tasks"], lineage["labels"]["weight"]) == (42, WEIGHT)
     assert lineage["labels"]["fingerprint"] == report.labels.fingerprint
-    assert set(lineage["versions"]) == {"loopwise", "scikit-learn", "numpy"}
+    assert set(lineage["versions"]) == {"loopwise", "scikit-learn", "scipy", "numpy"}
     assert len(lineage["held_out"]) == 42
     card = (model.folder / "README.md").read_text("utf-8")
     assert "## Where it comes from" in card

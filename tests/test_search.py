@@ -56,6 +56,7 @@ def test_the_space_begins_with_the_base_and_varies_every_lever() -> None:
         "subword_scale",
         "lexicon_weight_loop",
         "natural_weight",
+        "grade_weight",
         "neutral_weight",
         "vectors for",
     ):

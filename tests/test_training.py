@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,60 @@ def test_the_lexicon_teaches_words_that_no_row_holds(small_corpus: Corpus) -> No
     plain, knowing = (fit(c, Recipe()).decision_function(["zorbify"]) for c in (small_corpus, taught))
     assert knowing["loop"][0] < plain["loop"][0]
     assert knowing["mode"][0] > plain["mode"][0]
+
+
+def test_a_grade_teaches_more_than_the_label_alone(small_corpus: Corpus) -> None:
+    """Two words that stand only in autonomous tasks, which readers would watch or would not."""
+    from loopwise.training.fit import fit
+
+    rows = small_corpus.rows[small_corpus.rows["mode"] == "autonomous"].head(60).reset_index(drop=True)
+    rows["text"] = [f"{'zorbify' if i % 2 else 'quaxify'} {text}" for i, text in enumerate(rows["text"])]
+    rows["mode_grade"] = [4.0 if i % 2 else 0.0 for i in range(len(rows))]
+    taught = replace(small_corpus, rows=pd.concat([small_corpus.rows, rows], ignore_index=True))
+
+    def gap(recipe: Recipe) -> float:
+        fitted = fit(taught, recipe, heads=("mode",))
+        watched, routine = fitted.decision_function(["zorbify", "quaxify"])["mode"]
+        return float(watched - routine)
+
+    assert gap(Recipe()) > gap(Recipe(grade_weight=0.0)) + 0.1
+
+
+def test_a_users_label_weighs_its_weight_times_a_natural_row(small_corpus: Corpus) -> None:
+    from loopwise.training.fit import ExtraRows, _row_masses
+
+    known, unknown = np.array([1.0, 0.0, 1.0]), np.array([np.nan, 0.0, 1.0])
+    extra = ExtraRows(["a", "b", "c"], {"loop": known, "mode": unknown}, weight=8.0)
+    recipe = Recipe(balanced=False)
+    for axis in AXES:
+        masses = _row_masses(axis, small_corpus, recipe, extra).sum(axis=0)
+        rows, own = masses[:-3], masses[-3:]
+        one = rows[small_corpus.is_natural & small_corpus.is_sure(axis)]
+        np.testing.assert_allclose(own, 8.0 * one[0] * ~np.isnan(extra.second[axis]))
+
+
+def test_a_users_labels_do_not_say_what_a_task_is(small_corpus: Corpus) -> None:
+    from loopwise.training.fit import ExtraRows, fit
+
+    noise = list(small_corpus.out_of_scope["text"].head(5))
+    extra = ExtraRows(noise, {axis: np.ones(5) for axis in AXES}, weight=8.0)
+    plain, taught = (
+        fit(small_corpus, Recipe(), heads=("scope",), extra=own).decision_function(noise)["scope"]
+        for own in (None, extra)
+    )
+    assert (taught < -1).all()
+    np.testing.assert_allclose(plain, taught, atol=1)
+
+
+def test_ungraded_rows_count_by_their_label(small_corpus: Corpus) -> None:
+    from loopwise.training.fit import fit
+
+    ungraded = replace(small_corpus, rows=small_corpus.rows.assign(mode_grade=np.float32("nan")))
+    one, two = (
+        fit(corpus, recipe, heads=("mode",)).decision_function(["fix it", "advise me"])["mode"]
+        for corpus, recipe in ((ungraded, Recipe()), (small_corpus, Recipe(grade_weight=0.0)))
+    )
+    np.testing.assert_allclose(one, two, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 #: any mixture, so the loop is left even; about 85 in 100 backlog items can be delegated.
 PRIOR: Final[dict[Axis, float]] = {"loop": 0.5, "mode": 0.85}
 TARGET_ACCURACY: Final = 0.95
-N_FOLDS: Final = 4
+N_FOLDS: Final = 3
 #: At most this share of the truly interactive natural rows held out may be delegated without review (of
 #: all hands' rows that is about 8 in 100). With less, more than half of a real backlog goes to review.
 UNSAFE_DELEGATION: Final = 0.135
@@ -129,7 +129,7 @@ class CrossValidation:
 
 def versions() -> dict[str, str]:
     """Return the versions of what a model depends on."""
-    return {name: version(name) for name in ("loopwise", "scikit-learn", "numpy")}
+    return {name: version(name) for name in ("loopwise", "scikit-learn", "scipy", "numpy")}
 
 
 def cross_validate(
@@ -195,7 +195,7 @@ def build(
             fitted = final.result()
     else:
         crossed = crossed or cross_validate(rows, recipe, n_jobs=1, on_step=on_step)
-        fitted = fit(rows, recipe, extra=extra, n_jobs=n_jobs)
+        fitted = fit(rows, recipe, extra=extra)
     on_step("fitting all rows")
 
     calibrations = {"scope": Calibration(1.0, 0.0)} | {str(k): v for k, v in crossed.calibrations.items()}

@@ -115,7 +115,7 @@ def train(
         The shipped one unless given.
     recipe : Recipe, optional
     weight : float
-        Of each label of the user next to a row of the corpus; 0 or more.
+        Of each label of the user next to a natural row of the corpus; 0 or more.
     promote : bool, optional
         Make the candidate active: always, never, or by default only if the gate is open.
     n_jobs : int

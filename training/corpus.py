@@ -33,6 +33,7 @@ FEATURES: Final = datasets.Features(
         "loop": datasets.ClassLabel(names=list(AXES["loop"])),
         "mode": datasets.ClassLabel(names=list(AXES["mode"])),
         "unsure": datasets.Value("string"),
+        "mode_grade": datasets.Value("float32"),
         "trade": datasets.Value("string"),
         "form": datasets.Value("string"),
         "hand": datasets.Value("string"),
@@ -58,7 +59,12 @@ def load_dataset(path: Path | str | None = None) -> datasets.Dataset:
     datasets.disable_progress_bars()
     with TemporaryDirectory(prefix="loopwise-") as cache:
         return datasets.Dataset.from_csv(
-            str(path), features=FEATURES, cache_dir=cache, keep_in_memory=True, keep_default_na=False
+            str(path),
+            features=FEATURES,
+            cache_dir=cache,
+            keep_in_memory=True,
+            keep_default_na=False,
+            na_values={"mode_grade": [""]},
         )
 
 
@@ -92,7 +98,7 @@ class Corpus:
         rows = dataset.to_pandas()
         for axis in AXES:
             rows[axis] = dataset.features[axis].int2str(rows[axis].to_numpy())
-        rows = rows.astype(dict.fromkeys(rows.columns, "string"))
+        rows = rows.astype({name: "string" for name in rows.columns if name != "mode_grade"})
         return cls(rows, _read(LEXICON_NAME), _read(OUT_OF_SCOPE_NAME))
 
     def part(self, splits: Iterable[str]) -> Corpus:
@@ -118,6 +124,14 @@ class Corpus:
     def is_sure(self, axis: Axis) -> NDArray[np.bool_]:
         """Return for each row whether its label on `axis` is sure."""
         return np.asarray(~self.rows["unsure"].isin([axis, "both"]), dtype=bool)
+
+    @cached_property
+    def mode_grade(self) -> NDArray[np.float64]:
+        """How many of ten careful readers would want to see each step of a row's task, from 0 to 9.
+
+        A reader's estimate, or the mean of two; 9 stands for nine or ten, NaN where nobody was asked.
+        """
+        return np.asarray(self.rows["mode_grade"], dtype=np.float64)
 
     @cached_property
     def is_natural(self) -> NDArray[np.bool_]:

@@ -22,7 +22,7 @@ from loopwise.model.labels import AXES
 from loopwise.training.corpus import FEATURES, SPLITS, UNSURE, Corpus
 
 MAX_LENGTH: Final = 1500
-#: Each quadrant holds at least this share of the rows. Natural rows, nearly half of all, come as unevenly
+#: Each quadrant holds at least this share of the rows. Natural rows, three in five, come as unevenly
 #: as backlogs hold them.
 MIN_QUADRANT: Final = 0.12
 #: Rows of different groups that are this alike are near-duplicates (rapidfuzz, words in any order).
@@ -58,6 +58,8 @@ def _field_problems(rows: pd.DataFrame) -> Iterator[str]:
     for name, values in valid.items():
         for row in rows[~rows[name].isin(values)].itertuples():
             yield f"{row.id}: unknown {name} {getattr(row, name)!r}; valid are {', '.join(map(repr, values))}"
+    for row in rows[~rows["mode_grade"].between(0, 9)].itertuples():
+        yield f"{row.id}: the mode_grade {row.mode_grade} is not a number from 0 to 9"
     for row_id in rows.loc[rows["id"].duplicated(), "id"]:
         yield f"{row_id}: the id occurs twice"
 

@@ -20,7 +20,7 @@ from loopwise.model.labels import AXES, Axis
 from loopwise.training.calibration import calibrate
 from loopwise.training.corpus import Corpus
 from loopwise.training.evaluate import LabelledTexts
-from loopwise.training.fit import FOLD_TOLERANCE, Recipe, fit, folds_by, out_of_fold
+from loopwise.training.fit import Recipe, fit, folds_by, out_of_fold
 from loopwise.training.metrics import Interval, balanced_accuracy, mean_interval
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def run_trial(
         lines[axis] = calibrate(scores[axis][sure], truth["natural", axis])
         right["natural", axis] = (lines[axis].apply(scores[axis][sure]) > 0) == truth["natural", axis]
     if labelled is not None:
-        fitted = fit(corpus, recipe, heads=("loop", "mode"), tol=FOLD_TOLERANCE)
+        fitted = fit(corpus, recipe, heads=("loop", "mode"))
         decided = fitted.decision_function(labelled.texts)
         for axis in AXES:
             sure = labelled.sure[axis]
@@ -134,7 +134,7 @@ def search_space(base: Recipe) -> list[tuple[str, Recipe]]:
     ]
     trials += [
         (f"C_{axis}={C:g}", replace(base, C=base.C | {axis: C}))
-        for axis, C in product(AXES, (3.0, 10.0, 40.0))
+        for axis, C in product(AXES, (1.0, 3.0, 10.0, 40.0))
         if base.C[axis] != C
     ]
     trials += [
@@ -144,9 +144,10 @@ def search_space(base: Recipe) -> list[tuple[str, Recipe]]:
     ]
     trials += [
         (f"natural_weight_{axis}={w:g}", replace(base, natural_weight=base.natural_weight | {axis: w}))
-        for axis, w in product(AXES, (1.0, 3.0))
+        for axis, w in product(AXES, (1.0, 3.0, 10.0))
         if w != base.natural_weight[axis]
     ]
+    trials += [(f"grade_weight={w:g}", replace(base, grade_weight=w)) for w in (0.0, 0.3, 0.9)]
     trials += [(f"neutral_weight={w:g}", replace(base, neutral_weight=w)) for w in (0.0, 2.0)]
     trials += [
         (f"vectors for {' and '.join(heads)}", replace(base, vector_heads=heads))
@@ -164,6 +165,7 @@ def ablation_space(base: Recipe, corpus: Corpus) -> Iterator[tuple[str, Recipe, 
     yield "rows + words + vectors (loop)", replace(base, vector_heads=("loop",)), corpus
     yield "rows + words + vectors (both)", replace(base, vector_heads=("loop", "mode")), corpus
     yield "without neutral words", replace(base, neutral_weight=0.0), corpus
+    yield "without grades of the mode", replace(base, grade_weight=0.0), corpus
     rng = np.random.default_rng(base.seed)
     row_order = rng.permutation(len(corpus.rows))
     word_order = rng.permutation(len(corpus.lexicon))

@@ -8,24 +8,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from joblib import Parallel, delayed
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 from loopwise.model.features import tokenize
-from loopwise.model.labels import Axis
-from loopwise.model.vectorizer import TaskVectorizer
+from loopwise.model.labels import AXES, Axis
+from loopwise.model.vectorizer import FactoredFeatures, TaskVectorizer
 from loopwise.model.vectors import WordVectors
 from loopwise.training.corpus import Corpus
+from loopwise.training.logistic import fit_logistic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
 
-#: Folds only measure: they may stop a little earlier.
-FOLD_TOLERANCE: Final = 1e-5
 #: The heads of a model in the order of the model file.
 HEADS: Final = ("loop", "mode", "scope")
 
@@ -41,9 +40,15 @@ class Recipe:
     balanced : bool
         Whether rows are weighted so that both classes of an axis weigh the same.
     unsure_weight : float
-        Weight of a row whose label on the axis is unsure.
+        Weight of a row whose label on the axis is unsure; on the mode only where it has no grade.
     natural_weight : dict of axis to float
         Weight of a row written without thought of labels (see `Corpus.is_natural`) next to another's 1.
+    grade_weight : float
+        How much of a row's target on the mode comes from its grade, in [0, 1]; the rest is its label. A
+        row that is graded counts in full though its label be unsure: the grade says so already.
+    grade_middle, grade_slope : float
+        The grade at which a row counts for both classes alike, and how steeply that changes around it (a
+        logistic curve). Chosen on natural hands left out; readers use the upper half of the scale sparingly.
     lexicon_weight : dict of axis to float
         Weight of a lexicon entry of grade 2 or -2 next to a row's 1; grade 1 weighs half.
     neutral_weight : float
@@ -64,10 +69,13 @@ class Recipe:
         Seeds the folds and everything else that is drawn.
     """
 
-    C: dict[str, float] = field(default_factory=lambda: {"loop": 10.0, "mode": 5.0, "scope": 10.0})
+    C: dict[str, float] = field(default_factory=lambda: {"loop": 10.0, "mode": 2.0, "scope": 10.0})
     balanced: bool = True
     unsure_weight: float = 0.3
-    natural_weight: dict[str, float] = field(default_factory=lambda: {"loop": 1.0, "mode": 3.0})
+    natural_weight: dict[str, float] = field(default_factory=lambda: {"loop": 1.0, "mode": 10.0})
+    grade_weight: float = 0.6
+    grade_middle: float = 4.0
+    grade_slope: float = 1.4
     lexicon_weight: dict[str, float] = field(default_factory=lambda: {"loop": 1.0, "mode": 4.0})
     neutral_weight: float = 1.0
     scope_word_weight: float = 1.0
@@ -121,11 +129,11 @@ class ExtraRows:
     second : dict of axis to ndarray of float
         1 for the second class, 0 for the first, NaN where the axis was not labelled.
     weight : float
-        Weight of each row next to 1 for a row of the corpus that is not natural.
+        Weight of each row next to 1 for a natural row of the corpus.
     words : DataFrame
         Lexicon entries of the user: ``phrase, loop, mode``.
     word_weight : float
-        Weight of each of `words` next to an entry of the lexicon's 1.
+        Weight of each of `words` with grade 2 or -2, next to 1 for a natural row of the corpus.
     """
 
     texts: list[str]
@@ -141,8 +149,6 @@ def fit(
     *,
     heads: Sequence[str] = HEADS,
     extra: ExtraRows | None = None,
-    tol: float = 1e-7,
-    n_jobs: int = 1,
 ) -> FittedHeads:
     """Fit the vectorizer on the corpus' rows and one classifier a head on rows and words.
 
@@ -155,101 +161,100 @@ def fit(
         Which of `HEADS` to fit.
     extra : ExtraRows, optional
         A user's labels.
-    tol : float
-        Where Newton's method stops; the default gives the same model on any machine.
-    n_jobs : int
-        Threads, of which each fits one head at a time.
     """
-    lexicon = _merged_lexicon(corpus, extra) if recipe.use_lexicon else _merged_lexicon(corpus, None).iloc[:0]
+    lexicon = _merged_lexicon(corpus, recipe, extra)
     phrases = list(lexicon["phrase"])
     texts = corpus.texts + (extra.texts if extra else [])
     vectors = recipe.load_vectors()
     vectorizer = TaskVectorizer(phrases=phrases, vectors=vectors, **recipe.vectorizer).fit(texts)
-    rows = vectorizer.transform(texts)
-    words = vectorizer.transform_phrases(phrases)
+    rows = vectorizer.factored(texts)
+    words = vectorizer.factored(phrases, whole=False)
+    noise = vectorizer.factored(corpus.out_of_scope["text"])
+    n_rows, n_words, n_noise = rows.shape[0], words.shape[0], noise.shape[0]
+    X = FactoredFeatures.vstack([rows, words, noise])
 
     def fit_head(head: str) -> LogisticRegression:
         if head == "scope":
-            X, y, weight = _scope_data(corpus, recipe, vectorizer, rows[: len(corpus.texts)], words)
+            # Whether a text is a task at all: rows and words are, noise is not; of a user's we don't know.
+            weight = np.repeat([1.0, recipe.scope_word_weight, 1.0], [n_rows, n_words, n_noise])
+            weight[len(corpus.texts) : n_rows] = 0.0
+            masses = _masses(weight, np.arange(len(weight)) < n_rows + n_words)
         else:
-            X, y, weight = _axis_data(head, corpus, recipe, lexicon, rows, words, extra)  # type: ignore[arg-type]
-        # Newton's method converges to the optimum itself; lbfgs stops somewhere near it.
-        classifier = LogisticRegression(C=recipe.C[head], solver="newton-cg", tol=tol, max_iter=200)
+            own = _row_masses(head, corpus, recipe, extra), _word_masses(head, recipe, lexicon)  # type: ignore[arg-type]
+            masses = np.hstack([*own, np.zeros((2, n_noise))])
         n_columns = vectorizer.n_features_ if head in recipe.vector_heads else vectorizer.n_lexical_
-        classifier.fit(X[:, :n_columns], y, sample_weight=weight)
+        classifier = fit_logistic(X.first_columns(n_columns), *masses, C=recipe.C[head])
         unused = np.zeros((1, vectorizer.n_features_ - n_columns))
         classifier.coef_ = np.hstack([classifier.coef_, unused])
         classifier.n_features_in_ = vectorizer.n_features_
         return classifier
 
-    # Sparse products let go of the interpreter, so threads share the matrices and the cores.
-    fitted = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(fit_head)(head) for head in heads)
-    return FittedHeads(vectorizer, dict(zip(heads, fitted, strict=True)))
+    return FittedHeads(vectorizer, {head: fit_head(head) for head in heads})
 
 
-def _merged_lexicon(corpus: Corpus, extra: ExtraRows | None) -> pd.DataFrame:
-    """Return ``phrase, loop, mode, weight`` with one line for each folded phrase, the user's words first."""
-    base = corpus.lexicon[["phrase", "loop", "mode"]].assign(weight=1.0)
+def _merged_lexicon(corpus: Corpus, recipe: Recipe, extra: ExtraRows | None) -> pd.DataFrame:
+    """Return ``phrase, loop, mode, loop_weight, mode_weight``, a line for each folded phrase.
+
+    The user's words replace those of the corpus.
+    """
+    lexicon = corpus.lexicon if recipe.use_lexicon else corpus.lexicon[:0]
+    base = lexicon[["phrase", *AXES]].assign(**_for_axes(recipe.lexicon_weight))
     if extra is not None and extra.words is not None and len(extra.words):
-        own = extra.words[["phrase", "loop", "mode"]].assign(weight=extra.word_weight)
+        weights = {axis: extra.word_weight * weight for axis, weight in recipe.natural_weight.items()}
+        own = extra.words[["phrase", *AXES]].assign(**_for_axes(weights))
         base = pd.concat([own, base[~base["phrase"].isin(own["phrase"])]])
     folded = base.assign(phrase=[" ".join(tokenize(p)) for p in base["phrase"]])
     folded = folded[folded["phrase"] != ""]
-    return folded.groupby("phrase", sort=True, as_index=False)[["loop", "mode", "weight"]].mean()
+    return folded.groupby("phrase", sort=True, as_index=False).mean()
 
 
-def _axis_data(
-    axis: Axis,
-    corpus: Corpus,
-    recipe: Recipe,
-    lexicon: pd.DataFrame,
-    rows: sp.csr_matrix,
-    words: sp.csr_matrix,
-    extra: ExtraRows | None,
-) -> tuple[sp.csr_matrix, NDArray[np.bool_], Floats]:
-    """Return features, labels and weights of one axis: the rows, the user's rows, the labelled words."""
-    y = corpus.is_second(axis)
-    weight = np.where(corpus.is_sure(axis), 1.0, recipe.unsure_weight)
+def _for_axes(weights: dict[str, float]) -> dict[str, float]:
+    return {f"{axis}_weight": weights[axis] for axis in AXES}
+
+
+def _row_masses(axis: Axis, corpus: Corpus, recipe: Recipe, extra: ExtraRows | None) -> Floats:
+    """Return the weights of all rows, the user's too, in the first class and in the second, shape (2, n).
+
+    On the mode a grade tells two rows of one label apart, which teaches more than the label (soft
+    targets: Hinton, Vinyals and Dean, 2015, "Distilling the knowledge in a neural network").
+    """
+    share = corpus.is_second(axis).astype(np.float64)
+    sure = corpus.is_sure(axis)
+    if axis == "mode" and recipe.grade_weight > 0:
+        graded = expit(recipe.grade_slope * (corpus.mode_grade - recipe.grade_middle))
+        known = ~np.isnan(graded)
+        share[known] += recipe.grade_weight * (graded - share)[known]
+        sure = sure | known
+    weight = np.where(sure, 1.0, recipe.unsure_weight)
     weight *= np.where(corpus.is_natural, recipe.natural_weight[axis], 1.0)
     if extra is not None:
         labelled = ~np.isnan(extra.second[axis])
-        y = np.concatenate([y, extra.second[axis] == 1])
-        weight = np.concatenate([weight, np.where(labelled, extra.weight, 0.0)])
-    if recipe.balanced:
-        weight = _balance(weight, y)
+        each = extra.weight * recipe.natural_weight[axis]
+        share = np.concatenate([share, np.nan_to_num(extra.second[axis])])
+        weight = np.concatenate([weight, np.where(labelled, each, 0.0)])
+    return _masses(weight, share, balanced=recipe.balanced)
+
+
+def _word_masses(axis: Axis, recipe: Recipe, lexicon: pd.DataFrame) -> Floats:
+    """Return the weights of labelled words in the first class and in the second, shape (2, n)."""
     # Grades point to code and to interactive; scores point to the second class of each axis.
     grades = lexicon[axis].to_numpy(dtype=np.float64) * (-1 if axis == "loop" else 1)
-    scale = recipe.lexicon_weight[axis] * lexicon["weight"].to_numpy(dtype=np.float64)
-    graded, neutral = np.abs(grades) > 0, grades == 0  # Neither where nothing was said (NaN).
-    word_weight, word_y = (scale * np.abs(grades) / 2)[graded], grades[graded] > 0
-    if recipe.balanced and graded.any():
-        word_weight = _balance(word_weight, word_y)
-    half = (scale * recipe.neutral_weight / 2)[neutral]
-    return (
-        sp.vstack([rows, words[graded], words[neutral], words[neutral]]).tocsr(),
-        np.concatenate([y, word_y, np.ones(len(half), dtype=bool), np.zeros(len(half), dtype=bool)]),
-        np.concatenate([weight, word_weight, half, half]),
-    )
+    scale = lexicon[f"{axis}_weight"].to_numpy(dtype=np.float64)
+    strength = np.nan_to_num(scale * np.abs(grades) / 2)  # NaN where nothing was said.
+    neutral = np.where(grades == 0, scale * recipe.neutral_weight / 2, 0.0)
+    return _masses(strength, grades > 0, balanced=recipe.balanced) + neutral
 
 
-def _scope_data(
-    corpus: Corpus, recipe: Recipe, vectorizer: TaskVectorizer, rows: sp.csr_matrix, words: sp.csr_matrix
-) -> tuple[sp.csr_matrix, NDArray[np.bool_], Floats]:
-    """Return features, labels and weights of the question whether a text is a task at all."""
-    noise = vectorizer.transform(list(corpus.out_of_scope["text"]))
-    tasks = rows.shape[0] + words.shape[0]
-    y = np.arange(tasks + noise.shape[0]) < tasks
-    weight = np.ones(len(y))
-    weight[rows.shape[0] : tasks] = recipe.scope_word_weight
-    return sp.vstack([rows, words, noise]).tocsr(), y, _balance(weight, y)
+def _masses(weight: Floats, share: Floats | NDArray[np.bool_], *, balanced: bool = True) -> Floats:
+    """Return the weight of each row in the first class and in the second, shape (2, n).
 
-
-def _balance(weight: Floats, y: NDArray[np.bool_]) -> Floats:
-    """Scale weights so that both classes weigh the same, and all together what they weighed."""
-    total, second = weight.sum(), weight[y].sum()
-    if not 0 < second < total:
-        return weight
-    return np.asarray(weight * np.where(y, 0.5 * total / second, 0.5 * total / (total - second)))
+    Balanced, both classes weigh the same, and all together what they weighed.
+    """
+    masses = np.stack([weight * (1 - share), weight * share])
+    sums = masses.sum(axis=1, keepdims=True)
+    if balanced and sums.all():
+        masses *= 0.5 * sums.sum() / sums
+    return masses
 
 
 def out_of_fold(
@@ -293,7 +298,7 @@ def _score_fold(
     inside[held_out] = False
     rest = Corpus(corpus.rows[inside].reset_index(drop=True), corpus.lexicon, corpus.out_of_scope)
     texts = [corpus.texts[i] for i in held_out]
-    return fit(rest, recipe, heads=heads, tol=FOLD_TOLERANCE).decision_function(texts)
+    return fit(rest, recipe, heads=heads).decision_function(texts)
 
 
 def folds_by(keys: Sequence[Any], n_folds: int, seed: int) -> list[NDArray[np.int64]]:

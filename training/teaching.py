@@ -56,7 +56,10 @@ def teaching_options() -> dict[str, Any]:
     options: dict[str, Any] = {"corpus": teaching_corpus()}
     if is_small():
         # With a strong penalty; next to few rows a label need not weigh much.
-        options["recipe"] = Recipe(C=dict.fromkeys(("loop", "mode", "scope"), 0.2))
+        options["recipe"] = Recipe(
+            C=dict.fromkeys(("loop", "mode", "scope"), 0.2),
+            natural_weight=dict.fromkeys(("loop", "mode"), 1.0),
+        )
         options |= {"weight": 1.0, "n_jobs": 1}
     return options
 

@@ -17,7 +17,7 @@ from loopwise.errors import InputError
 from loopwise.model.features import tokenize
 from loopwise.model.labels import AXES, Axis
 from loopwise.training.corpus import Corpus
-from loopwise.training.fit import FOLD_TOLERANCE, ExtraRows, Recipe, fit, folds_by
+from loopwise.training.fit import ExtraRows, Recipe, fit, folds_by
 from loopwise.training.labelfiles import labelled_rows, parse_label
 from loopwise.training.labels import Label, LabelLog, Record
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-#: What a label of the user weighs next to a row of the corpus. With an earlier corpus, fifty labels of an
-#: unseen trade lifted loop and mode on its other tasks from .835 and .942 to .864 and .942 with weight 1,
-#: .883 and .951 with 2, .893 and .961 with 4, .893 and .981 with 8, and cost nothing on the corpus. A weight
-#: that is much larger learns wrong labels as eagerly.
+#: What a label of the user weighs next to a natural row of the corpus. With an earlier corpus, fifty
+#: labels of an unseen trade lifted loop and mode on its other tasks from .835 and .942 to .864 and .942 with
+#: weight 1, .883 and .951 with 2, .893 and .961 with 4, .893 and .981 with 8, and cost nothing on the
+#: corpus. A weight that is much larger learns wrong labels as eagerly.
 DEFAULT_WEIGHT: Final = 8.0
 #: A word speaks for every task that holds it, and weighs this much more. With 4, ten words of that trade
 #: did for the loop what fifty of its tasks do (see docs/retrain.md).
@@ -215,5 +215,5 @@ def score_part(
     if shown is None:
         shown = sorted(set(range(len(labels.tasks))).difference(held_out.tolist()))
     extra = labels.extra(weight, shown)
-    fitted = fit(corpus, recipe, heads=tuple(AXES), extra=extra, tol=FOLD_TOLERANCE)
+    fitted = fit(corpus, recipe, heads=tuple(AXES), extra=extra)
     return fitted.decision_function([labels.texts[i] for i in held_out])
