@@ -19,8 +19,8 @@ import numpy as np
 
 from loopwise.errors import InputError, UsageError
 
-#: Bytes of input per block: large enough for vectorised work, small enough to stay in cache.
-BLOCK_BYTES: Final = 2 << 20
+#: Bytes of input per block: large enough for vectorised work, small enough that memory stays under 400 MB.
+BLOCK_BYTES: Final = 3 << 19
 #: A record longer than this goes to the exact reader.
 MAX_RECORD_BYTES: Final = 32 << 20
 #: Records per block of the exact reader.
